@@ -1,0 +1,1 @@
+"""The blocks world: scenes, edits and renderings with exact truth."""

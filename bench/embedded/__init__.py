@@ -1,0 +1,1 @@
+"""Trains the embedded model set on the blocks world."""

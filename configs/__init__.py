@@ -1,0 +1,1 @@
+"""Every preset as a typed instance, one file per experiment."""

@@ -1,0 +1,178 @@
+"""The one loop that learns tensors by gradient descent, in slices that resume exactly.
+
+Everything random inside the loss must come from the generator it is handed: it is reseeded from (seed, step), so that
+a run cut anywhere and resumed from its state file takes the same steps as an unbroken one.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import SessionError
+
+
+class LossFn(Protocol):
+    """Computes the scalar loss of one step."""
+
+    def __call__(self, step: int, generator: torch.Generator) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizeConfig:
+    """How tensors are learned (AdamW, linear warm-up, cosine decay, an exponential moving average)."""
+
+    steps: int
+    """Total number of gradient steps."""
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    final_share: float = 0.05
+    """Learning rate of the last step as a share of the peak, in [0, 1]."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradient norm above which gradients are scaled down."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights, in [0, 1); 0 = keep the last weights."""
+    seed: int = 0
+    """Seed of every random draw of the loss."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("final_share", 0.0, 1.0), ("ema_decay", 0.0, 0.999999)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        share = self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * warm * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizeProgress:
+    """Where an optimisation stands."""
+
+    step: int
+    """Steps taken so far."""
+    steps: int
+    loss: float
+    """Mean loss since the last report."""
+    seconds: float
+    """Seconds spent in this slice."""
+
+
+def optimize(
+    parameters: Mapping[str, Tensor],
+    loss_fn: LossFn,
+    config: OptimizeConfig,
+    *,
+    state_path: Path | None = None,
+    save_every: int = 500,
+    max_seconds: float = math.inf,
+    report: Callable[[OptimizeProgress], None] | None = None,
+    report_every: int = 50,
+) -> tuple[int, dict[str, Tensor]]:
+    """Minimise a loss over tensors, in place.
+
+    Args:
+        parameters: leaf tensors to learn, by name; changed in place.
+        loss_fn: the loss of one step.
+        config: rates, averages and the seed.
+        state_path: safetensors file to resume from and to save to; None = not resumable.
+        save_every: steps between saves.
+        max_seconds: stop (and save) after this long; call again to go on.
+        report: called every `report_every` steps and at the end.
+        report_every: steps between reports.
+
+    Returns:
+        The number of steps taken in all (`config.steps` when finished) and the averaged tensors by name.
+
+    Raises:
+        SessionError: if the state file belongs to other tensors.
+        FloatingPointError: if the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(
+        list(parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
+    )
+    average = {name: value.detach().clone() for name, value in parameters.items()}
+    step = 0
+    if state_path is not None and state_path.exists():
+        step = _load_state(state_path, parameters, average, optimizer)
+    device = next(iter(parameters.values())).device
+    generator = torch.Generator(device)
+    start, total, counted = time.monotonic(), torch.zeros((), device=device), 0
+    while step < config.steps and time.monotonic() - start < max_seconds:
+        generator.manual_seed(config.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(step)
+        loss = loss_fn(step, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(parameters.values()), config.max_grad_norm, error_if_nonfinite=False)
+        optimizer.step()
+        step += 1
+        decay = min(config.ema_decay, step / (step + 10))
+        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+        total, counted = total + loss.detach(), counted + 1
+        if step % report_every == 0 or step == config.steps:
+            mean = (total / counted).item()
+            if not math.isfinite(mean):
+                raise FloatingPointError(f"the loss is {mean} at step {step}: lower the learning rate")
+            if report is not None:
+                seconds = time.monotonic() - start
+                report(OptimizeProgress(step=step, steps=config.steps, loss=mean, seconds=seconds))
+            total, counted = torch.zeros((), device=device), 0
+        if state_path is not None and step % save_every == 0:
+            _save_state(state_path, step, parameters, average, optimizer)
+    if state_path is not None:
+        _save_state(state_path, step, parameters, average, optimizer)
+    return step, average
+
+
+def _save_state(
+    path: Path, step: int, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
+    tensors = {f"average.{name}": value.contiguous() for name, value in average.items()}
+    for name, value in parameters.items():
+        tensors[f"value.{name}"] = value.detach().contiguous()
+        for key, moment in optimizer.state.get(value, {}).items():
+            tensors[f"{key}.{name}"] = moment.contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    partial.replace(path)
+
+
+def _load_state(
+    path: Path, parameters: Mapping[str, Tensor], average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> int:
+    with safe_open(path, framework="pt") as file:
+        stored = set(file.keys())
+        expected = {f"value.{name}" for name in parameters}
+        if not expected <= stored or any(
+            tuple(file.get_slice(f"value.{name}").get_shape()) != tuple(p.shape) for name, p in parameters.items()
+        ):
+            raise SessionError(f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew")
+        for name, value in parameters.items():
+            with torch.no_grad():
+                value.copy_(file.get_tensor(f"value.{name}"))
+            average[name].copy_(file.get_tensor(f"average.{name}"))
+            moments = {key: f"{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            if moments["step"] in stored:
+                optimizer.state[value] = {
+                    key: file.get_tensor(at) if key == "step" else file.get_tensor(at).to(value.device)
+                    for key, at in moments.items()
+                }
+        return int(file.metadata()["step"])

@@ -1,0 +1,1 @@
+"""How edits are measured, one function per metric."""

@@ -1,0 +1,1 @@
+"""Parts that give the core meaning: language, masks, tokens."""

@@ -1,0 +1,1 @@
+"""The nerfstudio method: iterative dataset updates with mask-aware editors."""

@@ -1,0 +1,1 @@
+"""Canonical-image video editing."""
