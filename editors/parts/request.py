@@ -1,0 +1,172 @@
+"""What goes into an editor and what comes out; every editor takes and returns the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+
+from ..core.errors import InputError
+from ..core.types import Image, Mask
+
+KeepOutside = Literal["exact", "paper"]
+"""`exact`: pixels outside the mask equal the condition image; `paper`: whatever the published method gives."""
+
+STRENGTH_RANGE = (-10.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """One thing to do to the picture, with its own region."""
+
+    text: str
+    """What to do, e.g. `make the red cube blue`."""
+    keyword: str | None = None
+    """Words of the text that name the object to edit or to add; None = chosen by the editor."""
+    strength: float = 1.0
+    """How much this instruction is emphasised (alpha in FoI); 0 = not, negative = suppressed."""
+    mask: Mask | None = None
+    """Where this instruction may act, one mask per image; None = found by the editor."""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InputError("expected an instruction, got an empty text: say what to change, e.g. 'make the cube blue'")
+        low, high = STRENGTH_RANGE
+        if not low <= self.strength <= high:
+            raise InputError(f"strength must be in [{low:g}, {high:g}], got {self.strength:g} for {self.text!r}")
+        if self.keyword is not None and self.keyword.casefold() not in self.text.casefold():
+            raise InputError(
+                f"keyword {self.keyword!r} does not occur in {self.text!r}: use words of the instruction itself"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditRequest:
+    """A batch of images to edit with the same instructions."""
+
+    image: Image
+    """What the noise starts from: a photo or, in a scene, the current render."""
+    condition: Image | None = None
+    """What must be preserved and is conditioned on: in a scene, the original photo; None = `image`."""
+    instructions: tuple[Instruction, ...]
+    mask: Mask | None = None
+    """Where anything may change; overrides every automatic mask, for every editor."""
+    seeds: tuple[int, ...] = ()
+    """One seed per image; empty = 0, 1, 2, ..."""
+    noise_levels: tuple[float, ...] | None = None
+    """Share of the training timesteps each image starts from, in (0, 1]; None = the editor's own. Iterative dataset
+    updates draw it anew for every edit."""
+
+    def __post_init__(self) -> None:
+        batch = len(self.image)
+        if not self.instructions:
+            raise InputError("expected at least one instruction, got none")
+        if not self.seeds:
+            object.__setattr__(self, "seeds", tuple(range(batch)))
+        if len(self.seeds) != batch:
+            raise InputError(f"expected one seed per image ({batch}), got {len(self.seeds)}")
+        if self.noise_levels is not None:
+            if len(self.noise_levels) != batch:
+                raise InputError(f"expected one noise level per image ({batch}), got {len(self.noise_levels)}")
+            if not all(0 < level <= 1 for level in self.noise_levels):
+                raise InputError(f"noise levels must be in (0, 1], got {self.noise_levels}")
+        if self.condition is not None and self.condition.shape != self.image.shape:
+            raise InputError(_size_message("condition image", self.image, self.condition))
+        masks = [("mask", self.mask)] + [(f"mask of {i.text!r}", i.mask) for i in self.instructions]
+        for name, mask in masks:
+            if mask is not None and (len(mask), *mask.shape[-2:]) != (batch, *self.image.shape[-2:]):
+                raise InputError(_size_message(name, self.image, mask))
+
+    @property
+    def preserved(self) -> Image:
+        """The image that must be preserved outside the mask."""
+        return self.image if self.condition is None else self.condition
+
+    def rows(self, rows: slice) -> "EditRequest":
+        """The same request for some of the images."""
+        return replace(
+            self,
+            image=self.image[rows],
+            condition=None if self.condition is None else self.condition[rows],
+            instructions=tuple(
+                i if i.mask is None else replace(i, mask=i.mask[rows]) for i in self.instructions
+            ),
+            mask=None if self.mask is None else self.mask[rows],
+            seeds=self.seeds[rows],
+            noise_levels=None if self.noise_levels is None else self.noise_levels[rows],
+        )
+
+
+def _size_message(name: str, image: Image, other: Image | Mask) -> str:
+    (batch, _, height, width), (count, _, other_height, other_width) = image.shape, other.shape
+    return (
+        f"expected the {name} as large as the image, {batch} of {width}x{height} pixels, "
+        f"got {count} of {other_width}x{other_height}: resize it first"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditTrace:
+    """How a result came about; everything in it can be written as JSON."""
+
+    editor: str
+    prompt: str = ""
+    """The text the model saw."""
+    keywords: tuple[str, ...] = ()
+    timesteps: tuple[int, ...] = ()
+    """Training timesteps visited for the first image."""
+    seconds: float = 0.0
+    mask_area: tuple[float, ...] = ()
+    """Share of each picture inside the mask."""
+    outside_change: tuple[float, ...] = ()
+    """Mean absolute change outside the mask of each returned picture against the condition image, in [0, 1]."""
+    outside_change_unkept: tuple[float, ...] = ()
+    """The same before pixels outside the mask were put back: what the model alone would have changed."""
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, object] = field(default_factory=dict)
+    """The settings as used, presets resolved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditResult:
+    """Edited images with the masks that were used."""
+
+    image: Image
+    mask: Mask
+    """Union of all masks, as used at the picture's resolution (feathered if so asked)."""
+    masks: tuple[Mask, ...]
+    """One per instruction, in the order of the request."""
+    trace: EditTrace
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """What every editor can do."""
+
+    def edit(self, request: EditRequest) -> EditResult:
+        """Edit a batch of images."""
+        ...
+
+    def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
+        """Where each instruction would act, without editing."""
+        ...
+
+
+def join_results(results: Sequence[EditResult]) -> EditResult:
+    """One result from the results of consecutive parts of a batch."""
+    if len(results) == 1:
+        return results[0]
+    first = results[0]
+    return EditResult(
+        image=torch.cat([r.image for r in results]),
+        mask=torch.cat([r.mask for r in results]),
+        masks=tuple(torch.cat([r.masks[k] for r in results]) for k in range(len(first.masks))),
+        trace=replace(
+            first.trace,
+            seconds=sum(r.trace.seconds for r in results),
+            mask_area=tuple(v for r in results for v in r.trace.mask_area),
+            outside_change=tuple(v for r in results for v in r.trace.outside_change),
+            outside_change_unkept=tuple(v for r in results for v in r.trace.outside_change_unkept),
+            warnings=tuple(dict.fromkeys(w for r in results for w in r.trace.warnings)),
+        ),
+    )
