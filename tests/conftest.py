@@ -1,0 +1,179 @@
+"""Shared by all tests: threads, offline mode, markers, tolerances, real inputs and tiny random checkpoints."""
+
+import os
+
+# Before torch is imported: more threads than cores make it many times slower, and tests never reach for the network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run; no test carries a `skipif` of its own."""
+    lacking = {}
+    if not torch.cuda.is_available():
+        lacking["gpu"] = "needs a CUDA device"
+    if not os.environ.get("MASKEDIT_WEIGHTS"):
+        lacking["weights"] = "needs real checkpoints: set MASKEDIT_WEIGHTS to their folder"
+    for item in items:
+        for marker, reason in lacking.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far two results of the same computation may differ; `**vars(t)` suits `torch.testing.assert_close`."""
+
+    atol: float
+    rtol: float
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(atol=1e-9, rtol=1e-7),
+    torch.float32: Tolerance(atol=2e-5, rtol=1e-4),
+    torch.float16: Tolerance(atol=2e-3, rtol=1e-2),
+    torch.bfloat16: Tolerance(atol=2e-2, rtol=5e-2),
+}
+
+
+@pytest.fixture(scope="session")
+def tolerance() -> Callable[[torch.dtype], Tolerance]:
+    """The tolerance of a dtype."""
+    return TOLERANCES.__getitem__
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real photos, scenes and clips: MASKEDIT_REAL, or `shared/real` beside the repository."""
+    folder = Path(os.environ.get("MASKEDIT_REAL") or ROOT.parent / "shared" / "real")
+    if not folder.is_dir():
+        pytest.skip("needs real inputs: set MASKEDIT_REAL to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights_folder() -> Path:
+    """Folder of real checkpoints; only for tests marked `weights`."""
+    return Path(os.environ["MASKEDIT_WEIGHTS"])
+
+
+@pytest.fixture(scope="session")
+def ip2p_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random InstructPix2Pix checkpoint on disk: 64 pixels, 16 x 16 latents, cross-attention at 16, 8, 4 and 2.
+
+    Do not write into it; copy it first.
+    """
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
+
+    pipeline = StableDiffusionInstructPix2PixPipeline(
+        **_tiny_models(unet_in_channels=8),
+        scheduler=EulerAncestralDiscreteScheduler(**_TRAINING_NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return _save(pipeline, tmp_path_factory.mktemp("ip2p"))
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Stable Diffusion checkpoint on disk (4 input channels), otherwise like `ip2p_folder`."""
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        **_tiny_models(unet_in_channels=4),
+        scheduler=PNDMScheduler(**_TRAINING_NOISE, skip_prk_steps=True, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return _save(pipeline, tmp_path_factory.mktemp("sd"))
+
+
+# The published checkpoints of both families were trained with this noise.
+_TRAINING_NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+}
+
+
+def _save(pipeline: Any, folder: Path) -> Path:
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _tiny_models(*, unet_in_channels: int) -> dict[str, Any]:
+    """Random models of the real classes, a few hundred thousand parameters, the same on every run."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    tokenizer = _byte_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=16,
+            in_channels=unet_in_channels,
+            block_out_channels=(16, 32, 32, 32),
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=4,
+            cross_attention_dim=32,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderKL(
+            sample_size=64,
+            block_out_channels=(8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+            norm_num_groups=4,
+            latent_channels=4,
+        )
+        text_encoder = CLIPTextModel(_text_config(tokenizer))
+    return {"unet": unet, "vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
+
+
+def _text_config(tokenizer: Any) -> Any:
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _byte_tokenizer() -> Any:
+    """CLIP's tokenizer without merges: each byte is a token, so that 75 characters fit."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
