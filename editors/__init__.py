@@ -17,3 +17,6 @@ from .parts.request import EditResult as EditResult
 from .parts.request import EditTrace as EditTrace
 from .parts.request import Instruction as Instruction
 from .parts.request import KeepOutside as KeepOutside
+from .core.attention import AttentionStore as AttentionStore
+from .core.attention import attention_control as attention_control
+from .parts.tokens import compose_instructions as compose_instructions

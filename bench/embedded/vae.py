@@ -72,9 +72,12 @@ def vae_batch(
 
 
 def blur_some(
-    images: Float[Tensor, "batch 3 height width"], share: float, generator: torch.Generator
-) -> Float[Tensor, "batch 3 height width"]:
-    """Blur a share of the pictures, with a random width and a little noise."""
+    images: Float[Tensor, "batch channels height width"], share: float, generator: torch.Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Blur a share of the pictures, with a random width and a little noise.
+
+    Channels of one row are treated alike, so that several pictures stacked along them are blurred together.
+    """
     draw = torch.rand(4, generator=generator, device=generator.device).tolist()
     count = round(share * len(images) * 2 * draw[0])
     if not count:
