@@ -27,6 +27,8 @@ DEFAULT_REFERENCES: dict[Reference, float] = {
     "multiple": 0.04,
 }
 """Shares of the ways to name a target in the standard sets."""
+FIXED_REFERENCES: dict[Reference, float] = {"plain": 0.78, "color": 0.09, "size": 0.08, "multiple": 0.05}
+"""Shares of the ways to name a target that hold from every side of a scene, for many views and moving cameras."""
 
 _TEMPLATES: dict[EditKind, tuple[str, ...]] = {
     "recolor": ("make {} {new}", "turn {} {new}", "paint {} {new}", "change {} to {new}"),
@@ -80,43 +82,70 @@ class BlockEdit:
     """What each target becomes (for `add`: what is put on it); empty for `remove`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """A block after the edits."""
+
+    block: Block
+    origin: int
+    """Index of the block it was; for an added one, of the block it stands on."""
+    guest_of: int | None = None
+    """The edit that added it."""
+
+
 def apply_edits(scene: Scene, edits: Sequence[BlockEdit]) -> tuple[Scene, tuple[tuple[int, ...], ...]]:
     """The truly edited scene, and for each edit the indices of its blocks in it.
 
-    Untouched blocks keep their order; removed ones are dropped and added ones appended.
+    Untouched blocks keep their order; removed ones are dropped and added ones appended. A mirror shows the edited
+    blocks too, except where an edit names the image in the mirror: that one alone changes what the mirror shows. The
+    indices of such an edit count the blocks of `Scene.reflected`, which later edits of the blocks no longer change.
     """
-    direct: list[tuple[int | None, Block]] = list(enumerate(scene.blocks))
-    shown = list(scene.blocks) if scene.reflected is None else list(scene.reflected)
-    keep_reflection = scene.reflected is not None or any(e.named.reflected for e in edits)
-    gone: set[int] = set()
-    gone_shown: set[int] = set()
-    added: list[tuple[int, Block]] = []
-    for number, edit in enumerate(edits):
-        for place, target in enumerate(edit.named.targets):
-            if edit.named.reflected:
-                if edit.kind == "remove":
-                    gone_shown.add(target)
-                else:
-                    shown[target] = edit.new[place]
-            elif edit.kind == "remove":
-                gone.add(target)
-            elif edit.kind == "add":
-                added.append((number, edit.new[place]))
-            else:
-                direct[target] = (target, edit.new[place])
-    kept = [(i, block) for i, block in direct if i not in gone]
-    position = {original: index for index, (original, _) in enumerate(kept)}
+    direct, shown = _place_blocks(scene, edits)
     where: list[tuple[int, ...]] = []
     for number, edit in enumerate(edits):
+        placed = (shown or []) if edit.named.reflected else direct
         if edit.kind == "add":
-            where.append(tuple(len(kept) + j for j, (owner, _) in enumerate(added) if owner == number))
-        elif edit.named.reflected:
-            where.append(tuple(t - sum(g < t for g in gone_shown) for t in edit.named.targets if t not in gone_shown))
+            where.append(tuple(i for i, p in enumerate(placed) if p.guest_of == number))
         else:
+            position = {p.origin: i for i, p in enumerate(placed) if p.guest_of is None}
             where.append(tuple(position[t] for t in edit.named.targets if t in position))
-    reflected = tuple(b for i, b in enumerate(shown) if i not in gone_shown) if keep_reflection else None
-    blocks = tuple(block for _, block in kept) + tuple(block for _, block in added)
+    blocks = tuple(p.block for p in direct)
+    reflected = None if shown is None else tuple(p.block for p in shown)
     return replace(scene, blocks=blocks, reflected=reflected), tuple(where)
+
+
+def block_origins(scene: Scene, edits: Sequence[BlockEdit]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """For each block of the edited scene, and for each one its mirror shows, the block of `scene` it was.
+
+    An added block counts as the one it stands on, so that it can be moved along with it.
+    """
+    direct, shown = _place_blocks(scene, edits)
+    return tuple(p.origin for p in direct), None if shown is None else tuple(p.origin for p in shown)
+
+
+def _place_blocks(scene: Scene, edits: Sequence[BlockEdit]) -> tuple[list[_Placed], list[_Placed] | None]:
+    numbered = list(enumerate(edits))
+    direct = _place(scene.blocks, [(n, e) for n, e in numbered if not e.named.reflected])
+    if scene.reflected is not None:
+        return direct, _place(scene.reflected, [(n, e) for n, e in numbered if e.named.reflected])
+    if any(edit.named.reflected for edit in edits):
+        return direct, _place(scene.blocks, numbered)
+    return direct, None
+
+
+def _place(blocks: Sequence[Block], edits: Sequence[tuple[int, BlockEdit]]) -> list[_Placed]:
+    placed = [_Placed(block=block, origin=i) for i, block in enumerate(blocks)]
+    guests: list[_Placed] = []
+    gone: set[int] = set()
+    for number, edit in edits:
+        for place, target in enumerate(edit.named.targets):
+            if edit.kind == "remove":
+                gone.add(target)
+            elif edit.kind == "add":
+                guests.append(_Placed(block=edit.new[place], origin=target, guest_of=number))
+            else:
+                placed[target] = _Placed(block=edit.new[place], origin=target)
+    return [p for p in placed if p.origin not in gone] + guests
 
 
 def draw_edits(
@@ -177,11 +206,15 @@ def name_blocks(
         "multiple": lambda: _name_several(blocks, visible),
         "mirror": lambda: [
             replace(named, phrase=f"{named.phrase} in the mirror", family="mirror", reflected=True)
-            for named in _name_plainly(blocks, tuple(reflected_visible))
+            for named in _name_plainly(_shown_blocks(scene), tuple(reflected_visible))
         ],
         "reasoning": lambda: _name_by_reason(blocks, visible),
     }
     return namers[family]()
+
+
+def _shown_blocks(scene: Scene) -> tuple[Block, ...]:
+    return scene.blocks if scene.reflected is None else scene.reflected
 
 
 def _name_plainly(blocks: tuple[Block, ...], allowed: tuple[int, ...]) -> list[Named]:
@@ -265,16 +298,16 @@ def _draw_edit(
 ) -> BlockEdit | None:
     for _ in range(12):
         family = _draw(rng, references)
-        options = name_blocks(
-            scene, family, visible=visible, across=across, reflected_visible=reflected_visible
-        )
+        options = name_blocks(scene, family, visible=visible, across=across, reflected_visible=reflected_visible)
         options = [named for named in options if not taken & set(named.targets)]
         kind = _draw(rng, kinds)
         if kind == "add":
             options = [n for n in options if len(n.targets) == 1 and not n.reflected]
             options = [n for n in options if scene.blocks[n.targets[0]].shape != "sphere"]
         if kind == "reshape":
-            options = [n for n in options if len({scene.blocks[t].shape for t in n.targets}) == 1]
+            options = [
+                n for n in options if len(n.targets) == 1 or len({scene.blocks[t].shape for t in n.targets}) == 1
+            ]
         if not options:
             continue
         return _fill_edit(rng, scene, kind, options[int(rng.integers(len(options)))])
@@ -282,7 +315,8 @@ def _draw_edit(
 
 
 def _fill_edit(rng: np.random.Generator, scene: Scene, kind: EditKind, named: Named) -> BlockEdit:
-    targets = [scene.blocks[t] for t in named.targets]
+    blocks = _shown_blocks(scene) if named.reflected else scene.blocks
+    targets = [blocks[t] for t in named.targets]
     first = targets[0]
     keyword = named.keyword
     new: tuple[Block, ...] = ()
@@ -294,6 +328,10 @@ def _fill_edit(rng: np.random.Generator, scene: Scene, kind: EditKind, named: Na
         size: Size = "small" if first.size == "large" else "large"
         new = tuple(replace(t, size=size) for t in targets)
         word = _choose(rng, (size, "bigger" if size == "large" else "smaller"))
+        if any(
+            t.size == size for t in targets
+        ):  # Those already have the size, so they do not become bigger or smaller.
+            word = size
     elif kind == "reshape":
         shape = _choose(rng, [s for s in SHAPES if s != first.shape])
         new, word = tuple(replace(t, shape=shape) for t in targets), shape
@@ -334,6 +372,8 @@ def vocabulary() -> list[str]:
     phrases = [template.replace("{new}", "").replace("{}", "") for row in _TEMPLATES.values() for template in row]
     phrases += [p for row in _REASONING_SHAPE.values() for p in row] + list(_REASONING_COLOR.values())
     phrases += [*COLORS, *SHAPES, *SIZES, *(f"{shape}s" for shape in SHAPES)]
-    phrases += ["matte shiny bigger smaller larger left right all thing things block an the a empty floor",
-                "on top of in the mirror in front of and , don't change image"]
+    phrases += [
+        "matte shiny bigger smaller larger left right all thing things block an the a empty floor",
+        "on top of in the mirror in front of and , don't change image",
+    ]
     return sorted({word for phrase in phrases for word in phrase.split()})

@@ -9,12 +9,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .instructions import BlockEdit, EditKind, Reference, apply_edits, draw_edits
+from ...editors import InputError
+from .instructions import (
+    DEFAULT_KINDS,
+    DEFAULT_REFERENCES,
+    BlockEdit,
+    EditKind,
+    Reference,
+    apply_edits,
+    draw_edits,
+)
 from .render import Rendering, render
 from .scene import OrbitCamera, Scene, Split, sample_camera, sample_scene, split_seed
 
 CHANGED_THRESHOLD = 4 / 255
 """A pixel is truly changed where any channel differs by more than this between the source and the truth."""
+_MOST_ATTEMPTS = 400
 _SMALLEST_TARGET = 0.008
 """Least share of the picture a target must fill to be named."""
 
@@ -44,7 +54,8 @@ class EditPairs:
     source: Float[Tensor, "batch 3 height width"]
     target: Float[Tensor, "batch 3 height width"]
     masks: tuple[Bool[Tensor, "edit height width"], ...]
-    """For each pair and edit: the silhouettes of its blocks before and after."""
+    """For each pair and edit: the silhouettes of its blocks before and after. What a mirror shows of them belongs to
+    the mask only where the instruction names the image in the mirror; `changed` has both."""
     changed: Bool[Tensor, "batch 1 height width"]
     """Pixels that truly change, shadows included."""
     source_objects: Bool[Tensor, "batch 1 height width"]
@@ -86,14 +97,21 @@ def make_pairs(
         distractors: see `sample_scene`.
         samples: anti-aliasing, rays per pixel along each axis.
         device: where to render.
+
+    Raises:
+        InputError: if there are no indices, or if scenes do not offer the edits that were asked for.
     """
-    attempts = {index: 0 for index in indices}
+    if not len(indices):
+        raise InputError("expected at least one scene index, got none")
+    if not edits or min((edits,) if isinstance(edits, int) else edits) < 1:
+        raise InputError(f"expected at least one edit per pair, got edits={edits}")
+    attempts = dict.fromkeys(indices, 0)
     done: dict[int, list[PairSpec]] = {}
     sources: dict[int, Rendering] = {}
     counts = (edits,) if isinstance(edits, int) else edits
     while attempts:
         rngs = {i: np.random.default_rng([split_seed(split, i), attempt]) for i, attempt in attempts.items()}
-        blocks = (max(2, max(counts)), 4)
+        blocks = (max(2, *counts), max(4, *counts))
         scenes = [sample_scene(r, blocks=blocks, distractors=distractors, mirror=mirror) for r in rngs.values()]
         cameras = [sample_camera(r, s.mirror) for r, s in zip(rngs.values(), scenes, strict=True)]
         rendering = render(scenes, cameras, height=height, samples=samples, device=device)
@@ -101,6 +119,8 @@ def make_pairs(
             specs = _draw_specs(rng, scenes[row], cameras[row], rendering, row, counts, variants, kinds, references)
             if len(specs) < variants:
                 attempts[index] += 1
+                if attempts[index] == _MOST_ATTEMPTS:
+                    raise InputError(_hopeless_message(index, counts, kinds, references, mirror))
                 continue
             done[index] = specs
             sources[index] = _row(rendering, row)
@@ -113,10 +133,26 @@ def make_pairs(
         specs=tuple(specs),
         source=source,
         target=truth.rgb,
-        masks=tuple(_edit_masks(spec, before[i], _row(truth, i)) for i, spec in enumerate(specs)),
+        masks=tuple(
+            edit_masks(spec.edits, spec.edited_index, before[i], _row(truth, i))[:, 0] for i, spec in enumerate(specs)
+        ),
         changed=((source - truth.rgb).abs() > CHANGED_THRESHOLD).any(1, keepdim=True),
         source_objects=torch.cat([rendering.index[:, None] >= 0 for rendering in before]),
         target_objects=truth.index[:, None] >= 0,
+    )
+
+
+def _hopeless_message(
+    index: int,
+    counts: tuple[int, ...],
+    kinds: Mapping[EditKind, float] | None,
+    references: Mapping[Reference, float] | None,
+    mirror: bool,
+) -> str:
+    asked = f"{max(counts)} edits of kinds {list(kinds or DEFAULT_KINDS)} by {list(references or DEFAULT_REFERENCES)}"
+    return (
+        f"{_MOST_ATTEMPTS} scenes in a row did not offer {asked} (mirror={mirror}, scene {index}): "
+        "ask for fewer edits, more kinds or more references"
     )
 
 
@@ -164,22 +200,32 @@ def _visible_blocks(index: Tensor, count: int, least: float) -> dict[int, float]
     return {i: float(n) for i, n in enumerate(pixels) if n >= least}
 
 
-def _edit_masks(spec: PairSpec, before: Rendering, after: Rendering) -> Bool[Tensor, "edit height width"]:
-    masks: list[Tensor] = []
-    for edit, where in zip(spec.edits, spec.edited_index, strict=True):
+def edit_masks(
+    edits: Sequence[BlockEdit], edited_index: Sequence[tuple[int, ...]], before: Rendering, after: Rendering
+) -> Bool[Tensor, "edit batch height width"]:
+    """For each edit and picture: the silhouettes of the edit's blocks before and after.
+
+    Args:
+        edits: the edits that lead from one scene to the other.
+        edited_index: for each edit, its blocks in the edited scene, as `apply_edits` returns it.
+        before: pictures of the scene.
+        after: pictures of the edited scene from the same cameras.
+    """
+    masks = torch.zeros(len(edits), *before.index.shape, dtype=torch.bool, device=before.index.device)
+    for number, (edit, where) in enumerate(zip(edits, edited_index, strict=True)):
         reflected = edit.named.reflected
-        seen = torch.zeros_like(before.index, dtype=torch.bool)
-        if edit.kind != "add":
-            for target in edit.named.targets:
-                seen = seen | before.block_mask(target, reflected=reflected)
+        for target in edit.named.targets if edit.kind != "add" else ():
+            masks[number] |= before.block_mask(target, reflected=reflected)
         for block in where:
-            seen = seen | after.block_mask(block, reflected=reflected)
-        masks.append(seen[0])
-    return torch.stack(masks)
+            masks[number] |= after.block_mask(block, reflected=reflected)
+    return masks
 
 
 def horizontal_position(camera: OrbitCamera, x: float, y: float) -> float:
-    """Where a point on the ground appears, as a share of the picture's half height right of the middle."""
+    """About where a point on the ground appears, as a share of the picture's half height right of the middle.
+
+    Depth is measured along the ground, which stretches positions a little and hardly ever changes their order.
+    """
     forward = (-math.cos(camera.azimuth), -math.sin(camera.azimuth))
     right = (-math.sin(camera.azimuth), math.cos(camera.azimuth))
     away = camera.radius * math.cos(camera.elevation) + x * forward[0] + y * forward[1]

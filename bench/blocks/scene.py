@@ -12,6 +12,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from ...editors import InputError
+
 Shape = Literal["sphere", "cube", "cylinder"]
 Color = Literal["red", "green", "blue", "yellow", "purple", "cyan", "white", "black"]
 Size = Literal["small", "large"]
@@ -35,6 +37,7 @@ SIZES: dict[Size, float] = {"small": 0.42, "large": 0.68}
 """Radius, or half the height, of each size in world units."""
 MATERIALS: tuple[Material, ...] = ("matte", "shiny")
 
+_MOST_BLOCKS = 5
 _SPLIT_START: dict[Split, int] = {"train": 0, "validation": 1_000_000_000, "test": 1_100_000_000}
 _SPLIT_LENGTH: dict[Split, int] = {"train": 1_000_000_000, "validation": 100_000_000, "test": 100_000_000}
 
@@ -128,10 +131,10 @@ def split_seed(split: Split, index: int) -> int:
     """Seed of the `index`-th scene of a split.
 
     Raises:
-        ValueError: if the index is outside the range of seeds the split owns.
+        InputError: if the index is outside the range of seeds the split owns.
     """
     if not 0 <= index < _SPLIT_LENGTH[split]:
-        raise ValueError(f"index must be in [0, {_SPLIT_LENGTH[split]}) for split {split!r}, got {index}")
+        raise InputError(f"index must be in [0, {_SPLIT_LENGTH[split]}) for split {split!r}, got {index}")
     return _SPLIT_START[split] + index
 
 
@@ -152,7 +155,12 @@ def sample_scene(
         distractors: probability that a further block copies the colour or the shape of an earlier one, which makes
             references to it harder.
         mirror: whether a mirror stands behind the blocks.
+
+    Raises:
+        InputError: if the numbers of blocks are no range within 0..5, which is what the floor has room for.
     """
+    if not 0 <= blocks[0] <= blocks[1] <= _MOST_BLOCKS:
+        raise InputError(f"expected numbers of blocks with 0 <= least <= most <= {_MOST_BLOCKS}, got {blocks}")
     count = int(rng.integers(blocks[0], blocks[1] + 1))
     placed: list[Block] = []
     while len(placed) < count:
@@ -187,7 +195,7 @@ def _sample_block(rng: np.random.Generator, placed: Sequence[Block], distractors
         return None
     for _ in range(40):
         x, y = rng.uniform(-1.45, 1.45, size=2)
-        # The gap leaves room for any block to grow to the large size without touching its neighbour.
+        # The gap leaves room for any block to grow to the large size; only corners of large cubes can touch others.
         if all(math.hypot(x - b.x, y - b.y) > 1.5 for b in placed) and math.hypot(x, y) < 1.6:
             yaw = rng.uniform(0, math.pi / 2)
             return Block(shape=shape, color=color, size=size, material=material, x=float(x), y=float(y), yaw=yaw)
