@@ -1,22 +1,80 @@
-"""Every image editor, on one shared editing core. This file is the only door: import from here."""
+"""Every image editor, on one shared editing core. This file is the only door: import from here.
 
-from .core.optimize import OptimizeConfig as OptimizeConfig
-from .core.optimize import OptimizeProgress as OptimizeProgress
-from .core.optimize import optimize as optimize
+Names that need diffusers or transformers load on first use, so that importing the door stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .core.checkpoint import BackboneConfig as BackboneConfig
+from .core.checkpoint import CheckpointPreset as CheckpointPreset
+from .core.checkpoint import locate_checkpoint as locate_checkpoint
+from .core.chunking import in_chunks as in_chunks
 from .core.errors import InputError as InputError
 from .core.errors import MaskeditError as MaskeditError
 from .core.errors import MissingExtraError as MissingExtraError
 from .core.errors import ModelError as ModelError
 from .core.errors import NothingFoundError as NothingFoundError
 from .core.errors import SessionError as SessionError
+from .core.images import bytes_to_image as bytes_to_image
+from .core.images import image_to_bytes as image_to_bytes
+from .core.images import image_to_pil as image_to_pil
+from .core.images import load_image as load_image
+from .core.images import load_mask as load_mask
+from .core.images import overlay_mask as overlay_mask
+from .core.images import resize_image as resize_image
+from .core.images import save_image as save_image
+from .core.images import side_by_side as side_by_side
+from .core.optimize import OptimizeConfig as OptimizeConfig
+from .core.optimize import OptimizeProgress as OptimizeProgress
+from .core.optimize import optimize as optimize
 from .core.types import Image as Image
 from .core.types import Mask as Mask
+from .parts.keywords import choose_keyword as choose_keyword
+from .parts.options import EditorConfig as EditorConfig
+from .parts.options import EditorName as EditorName
+from .parts.options import FoIConfig as FoIConfig
+from .parts.options import IP2PConfig as IP2PConfig
 from .parts.request import Editor as Editor
 from .parts.request import EditRequest as EditRequest
 from .parts.request import EditResult as EditResult
 from .parts.request import EditTrace as EditTrace
 from .parts.request import Instruction as Instruction
 from .parts.request import KeepOutside as KeepOutside
-from .core.attention import AttentionStore as AttentionStore
-from .core.attention import attention_control as attention_control
-from .parts.tokens import compose_instructions as compose_instructions
+
+if TYPE_CHECKING:
+    from .catalogue import load_editor as load_editor
+    from .catalogue import make_editor as make_editor
+    from .core.architectures import INSTRUCT_PIX2PIX as INSTRUCT_PIX2PIX
+    from .core.attention import AttentionStore as AttentionStore
+    from .core.attention import attention_control as attention_control
+    from .core.attention import attention_sites as attention_sites
+    from .core.backbone import Architecture as Architecture
+    from .core.backbone import Backbone as Backbone
+    from .foi import FoI as FoI
+    from .ip2p import IP2P as IP2P
+    from .parts.masks import composite as composite
+    from .parts.masks import outside_change as outside_change
+    from .parts.tokens import compose_instructions as compose_instructions
+
+_LAZY = {
+    "load_editor": ".catalogue",
+    "make_editor": ".catalogue",
+    "INSTRUCT_PIX2PIX": ".core.architectures",
+    "AttentionStore": ".core.attention",
+    "attention_control": ".core.attention",
+    "attention_sites": ".core.attention",
+    "Architecture": ".core.backbone",
+    "Backbone": ".core.backbone",
+    "FoI": ".foi",
+    "IP2P": ".ip2p",
+    "composite": ".parts.masks",
+    "outside_change": ".parts.masks",
+    "compose_instructions": ".parts.tokens",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name], __name__), name)

@@ -50,6 +50,10 @@ class ScoresEdit(Protocol):
     writes: frozenset[Branch]
     """Branches whose logits it changes."""
 
+    def begin_step(self, step: int) -> None:
+        """Told once before each UNet call."""
+        ...
+
     def wants(self, site: AttentionSite, step: int) -> bool:
         """Whether it acts on this site at this step of the loop."""
         ...
@@ -64,6 +68,10 @@ class ProbsReader(Protocol):
 
     reads: frozenset[Branch]
 
+    def begin_step(self, step: int) -> None:
+        """Told once before each UNet call."""
+        ...
+
     def wants(self, site: AttentionSite, step: int) -> bool:
         """Whether it reads this site at this step of the loop."""
         ...
@@ -76,6 +84,10 @@ class ProbsReader(Protocol):
 class QkvEdit(Protocol):
     """Replaces queries, keys and values before the product, e.g. to share them across views or to add learned ones."""
 
+    def begin_step(self, step: int) -> None:
+        """Told once before each UNet call."""
+        ...
+
     def wants(self, site: AttentionSite, step: int) -> bool:
         """Whether it acts on this site at this step of the loop."""
         ...
@@ -87,7 +99,23 @@ class QkvEdit(Protocol):
         ...
 
 
-AttentionEdit: TypeAlias = ScoresEdit | ProbsReader | QkvEdit
+class OutputEdit(Protocol):
+    """Changes the attended values of each branch, after the product and before the output projection."""
+
+    def begin_step(self, step: int) -> None:
+        """Told once before each UNet call."""
+        ...
+
+    def wants(self, site: AttentionSite, step: int) -> bool:
+        """Whether it acts on this site at this step of the loop."""
+        ...
+
+    def edit_output(self, outputs: Mapping[Branch, Heads], site: AttentionSite) -> Mapping[Branch, Heads]:
+        """New attended values of every branch."""
+        ...
+
+
+AttentionEdit: TypeAlias = ScoresEdit | ProbsReader | QkvEdit | OutputEdit
 
 
 def attention_sites(unet: nn.Module) -> tuple[AttentionSite, ...]:
@@ -165,15 +193,10 @@ class _ControlledProcessor:
         qkv: dict[Branch, tuple[Tensor, Tensor, Tensor]] = {
             branch: (parts[0][i], parts[1][i], parts[2][i]) for i, branch in enumerate(self.branches)
         }
-        edits: list[ScoresEdit] = []
-        readers: list[ProbsReader] = []
-        for edit in self.active:
-            if hasattr(edit, "edit_qkv"):
-                qkv = dict(edit.edit_qkv(qkv, self.site))  # pyright: ignore[reportAttributeAccessIssue]
-            elif hasattr(edit, "edit_scores"):
-                edits.append(edit)  # pyright: ignore[reportArgumentType]
-            else:
-                readers.append(edit)  # pyright: ignore[reportArgumentType]
+        for edit in self._active("edit_qkv"):
+            qkv = dict(edit.edit_qkv(qkv, self.site))
+        edits: list[ScoresEdit] = self._active("edit_scores")
+        readers: list[ProbsReader] = self._active("read_probs")
         explicit = frozenset[Branch]().union(*(e.writes for e in edits), *(r.reads for r in readers))
         needed = explicit.union(*(e.reads for e in edits))
         # Blending and the softmax run in fp32: FoI's boost is too small for half precision.
@@ -187,21 +210,28 @@ class _ControlledProcessor:
         probs = {branch: scores[branch].softmax(-1) for branch in self.branches if branch in explicit}
         for reader in readers:
             reader.read_probs({b: probs[b] for b in reader.reads}, self.site)
-        return self._mix(qkv, probs)
+        outputs = self._mix(qkv, probs)
+        for edit in self._active("edit_output"):
+            outputs = dict(edit.edit_output(outputs, self.site))
+        return torch.cat([outputs[branch] for branch in self.branches])
 
-    def _mix(self, qkv: Mapping[Branch, tuple[Tensor, Tensor, Tensor]], probs: Mapping[Branch, Tensor]) -> Tensor:
-        out: list[Tensor] = []
+    def _active(self, method: str) -> list[Any]:
+        return [edit for edit in self.active if hasattr(edit, method)]
+
+    def _mix(
+        self, qkv: Mapping[Branch, tuple[Tensor, Tensor, Tensor]], probs: Mapping[Branch, Tensor]
+    ) -> dict[Branch, Tensor]:
         fused = [branch for branch in self.branches if branch not in probs]
         if fused:
             # Branches left alone share one call of the fused kernel.
             joined = F.scaled_dot_product_attention(*(torch.cat([qkv[b][i] for b in fused]) for i in range(3)))
-            attended = dict(zip(fused, joined.chunk(len(fused)), strict=True))
+            outputs = dict(zip(fused, joined.chunk(len(fused)), strict=True))
         else:
-            attended = {}
-        for branch in self.branches:
+            outputs = {}
+        for branch, probability in probs.items():
             value = qkv[branch][2]
-            out.append(attended[branch] if branch in attended else torch.matmul(probs[branch].to(value.dtype), value))
-        return torch.cat(out)
+            outputs[branch] = torch.matmul(probability.to(value.dtype), value)
+        return outputs
 
 
 class AttentionControl:
@@ -212,7 +242,9 @@ class AttentionControl:
         self._edits = tuple(edits)
 
     def set_step(self, step: int) -> None:
-        """Select the edits of this step of the loop."""
+        """Select the edits of this step of the loop, and let those that change over time do so."""
+        for edit in self._edits:
+            edit.begin_step(step)
         for processor in self._processors:
             processor.active = tuple(edit for edit in self._edits if edit.wants(processor.site, step))
 
@@ -273,6 +305,9 @@ class AttentionStore:
         self._stages = frozenset(stages)
         self._kind = kind
         self._steps = frozenset(steps)
+
+    def begin_step(self, step: int) -> None:
+        """Nothing of it changes over time."""
 
     def wants(self, site: AttentionSite, step: int) -> bool:
         """Whether the site is of the right kind and stage and the step is one to read."""

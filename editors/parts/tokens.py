@@ -31,6 +31,8 @@ class TokenLayout:
     """For each instruction the positions of its keyword's tokens."""
     keywords: tuple[str, ...]
     """The keywords as used."""
+    prompt: str
+    """The instructions joined by commas."""
 
     @property
     def prompt_columns(self) -> tuple[int, ...]:
@@ -53,6 +55,7 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
     row: list[int] = []
     owners: list[int] = []
     columns: list[tuple[int, ...]] = []
+    texts: list[str] = []
     keywords = tuple(i.keyword or choose_keyword(i.text) for i in instructions)
     comma = word_ids(",", tokenizer)
     for number, instruction in enumerate(instructions):
@@ -60,6 +63,7 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
             row += comma
             owners += [number - 1] * len(comma)
         text = instruction.text.strip().rstrip(".,;!")
+        texts.append(text)
         own = word_ids(text, tokenizer)
         found = _find(own, word_ids(keywords[number], tokenizer))
         if found is None:
@@ -83,6 +87,7 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
         segments=(SPECIAL, *owners, *[SPECIAL] * (padding + 1)),
         keyword_columns=tuple(columns),
         keywords=keywords,
+        prompt=", ".join(texts),
     )
 
 

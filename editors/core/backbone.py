@@ -1,0 +1,334 @@
+"""Holds the networks of one checkpoint: UNet, autoencoder, text encoder, tokenizer, noise schedule.
+
+Any checkpoint of the Stable Diffusion family in diffusers layout loads, from safetensors only. This is the only file
+that knows [-1, 1], the autoencoder's scale, devices and dtypes. Conditions are cached: a picture or a text is encoded
+once, however many edits use it.
+"""
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .checkpoint import BackboneConfig, CheckpointPreset, load_preset, locate_checkpoint
+from .errors import ModelError
+from .types import Branch, Image, Latents, PromptEmbeds, TokenIds
+
+_CACHE_ENTRIES = 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What every UNet call of one denoising run is conditioned on, branches lying one after another."""
+
+    branches: tuple[Branch, ...]
+    embeds: PromptEmbeds
+    """Text of all branches, branch-major."""
+    image: Latents | None
+    """Unscaled latents of the condition picture (zeros where a branch has none); None for 4-channel UNets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Configurations of the networks of a checkpoint, to build it without weights."""
+
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text_encoder: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+
+
+class Backbone:
+    """The networks of a checkpoint, ready to encode, predict noise and decode."""
+
+    def __init__(
+        self,
+        *,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer | None,
+        scheduler_config: Mapping[str, Any],
+        preset: CheckpointPreset | None = None,
+        name: str = "",
+    ) -> None:
+        """Hold networks that are already on their device; use `load` or `build` to make one."""
+        self.unet, self.vae, self.text_encoder, self._tokenizer = unet, vae, text_encoder, tokenizer
+        self.scheduler_config = dict(scheduler_config)
+        self.preset = preset or CheckpointPreset()
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        """How often each network really ran: `image` and `text` count encoded items, `unet` calls, `decode` items."""
+        self._texts: OrderedDict[Any, Tensor] = OrderedDict()
+        self._images: OrderedDict[Any, Tensor] = OrderedDict()
+        for network in (unet, vae, text_encoder):
+            network.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, config: BackboneConfig) -> "Backbone":
+        """Load a checkpoint.
+
+        Raises:
+            ModelError: if it is missing, incomplete, or has only pickle weights.
+        """
+        device, dtype = resolve_device(config.device, config.dtype)
+        location = locate_checkpoint(config)
+        parts: dict[str, Any] = {
+            "unet": (UNet2DConditionModel, {"torch_dtype": dtype}),
+            "vae": (AutoencoderKL, {"torch_dtype": dtype}),
+            "text_encoder": (CLIPTextModel, {"dtype": dtype}),
+        }
+        loaded = {
+            name: _load_part(location, config, name, lambda c=kind, n=name, o=options: c.from_pretrained(
+                str(location), subfolder=n, use_safetensors=True, **_hub(location, config), **o))
+            for name, (kind, options) in parts.items()
+        }
+        tokenizer = _load_part(location, config, "tokenizer", lambda: CLIPTokenizer.from_pretrained(
+            str(location), subfolder="tokenizer", **_hub(location, config)))
+        scheduler = _load_part(location, config, "scheduler", lambda: DDIMScheduler.load_config(
+            str(location), subfolder="scheduler", **_hub(location, config)))
+        backbone = cls(
+            unet=loaded["unet"].to(device),
+            vae=loaded["vae"].to(device),
+            text_encoder=loaded["text_encoder"].to(device),
+            tokenizer=tokenizer,
+            scheduler_config=scheduler,
+            preset=load_preset(location),
+            name=config.model,
+        )
+        if config.compile:
+            backbone.unet.compile()
+        return backbone
+
+    @classmethod
+    def build(
+        cls, architecture: Architecture, *, device: str = "auto", dtype: str = "auto", tokenizer: CLIPTokenizer | None = None
+    ) -> "Backbone":
+        """Build an architecture with random weights; on the device `meta` it takes no memory at all."""
+        place, precision = resolve_device(device, dtype)
+        with torch.device(place):
+            unet = UNet2DConditionModel.from_config(dict(architecture.unet))
+            vae = AutoencoderKL.from_config(dict(architecture.vae))
+            text_encoder = CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
+        networks = [network.to(dtype=precision) for network in (unet, vae, text_encoder)]
+        return cls(
+            unet=networks[0],
+            vae=networks[1],
+            text_encoder=networks[2],
+            tokenizer=tokenizer,
+            scheduler_config=architecture.scheduler,
+            name="random weights",
+        )
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer.
+
+        Raises:
+            ModelError: if the backbone was built without one.
+        """
+        if self._tokenizer is None:
+            raise ModelError("this backbone was built without a tokenizer: pass one to `Backbone.build`")
+        return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet is."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the UNet."""
+        return self.unet.dtype
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels per latent cell along each axis."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def native_size(self) -> int:
+        """Side in pixels of the pictures the UNet was trained on."""
+        return int(self.unet.config.sample_size) * self.vae_scale_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.vae.config.latent_channels)
+
+    def require_instruct(self, editor: str) -> None:
+        """Refuse a checkpoint whose UNet takes no condition picture.
+
+        Raises:
+            ModelError: unless the UNet has twice as many input channels as the latents.
+        """
+        channels, wanted = int(self.unet.config.in_channels), 2 * self.latent_channels
+        if channels != wanted:
+            raise ModelError(
+                f"{editor} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but {self.name!r} has "
+                f"{channels}: set --model to one such as timbrooks/instruct-pix2pix"
+            )
+
+    def embed(self, texts: Sequence[str]) -> PromptEmbeds:
+        """Hidden states of texts; each text is encoded once."""
+        rows: list[Tensor] = []
+        for text in texts:
+            ids = self.tokenizer(
+                text, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            ).input_ids
+            rows.append(self.embed_ids(ids))
+        return torch.cat(rows)
+
+    def embed_ids(self, ids: TokenIds) -> PromptEmbeds:
+        """Hidden states of rows of token ids; each row is encoded once."""
+        return torch.cat([_cached(self._texts, tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids])
+
+    @torch.no_grad()
+    def _run_text(self, ids: Tensor) -> Tensor:
+        self.counts["text"] += 1
+        return self.text_encoder(ids[None].to(self.text_encoder.device)).last_hidden_state.to(self.dtype)
+
+    def encode(self, image: Image) -> Latents:
+        """Unscaled latents (posterior mode) of pictures, as InstructPix2Pix conditions on; each picture is encoded once.
+
+        Raises:
+            ModelError: if the sides are no multiples of `vae_scale_factor`.
+        """
+        factor = self.vae_scale_factor
+        if image.shape[-2] % factor or image.shape[-1] % factor:
+            size = f"{image.shape[-1]}x{image.shape[-2]}"
+            raise ModelError(f"expected pictures with sides in multiples of {factor} pixels, got {size}: pad them first")
+        keys = [_digest(row) for row in image]
+        missing = [i for i, key in enumerate(keys) if key not in self._images]
+        if missing:
+            unique = list({keys[i]: i for i in missing}.values())
+            for i, latents in zip(unique, self._run_encoder(image[unique]).split(1), strict=True):
+                _store(self._images, keys[i], latents)
+        return torch.cat([_cached(self._images, key, lambda row=row: self._run_encoder(row[None]))
+                          for key, row in zip(keys, image, strict=True)])
+
+    @torch.no_grad()
+    def _run_encoder(self, image: Tensor) -> Tensor:
+        self.counts["image"] += len(image)
+        pixels = (image.to(self.vae.device, self.vae.dtype)) * 2 - 1
+        return self.vae.encode(pixels).latent_dist.mode().to(self.dtype)
+
+    def scale_latents(self, latents: Latents) -> Latents:
+        """From the autoencoder's latents to those the diffusion runs on."""
+        return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Image:
+        """Pictures of scaled latents, clamped to [0, 1], in float32."""
+        self.counts["decode"] += len(latents)
+        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def condition(
+        self, branches: tuple[Branch, ...], text: PromptEmbeds, image: Latents | None = None
+    ) -> Conditioning:
+        """Lay out the conditions of every branch.
+
+        Args:
+            branches: guidance branches of each UNet call.
+            text: hidden states of the prompt, one row or one per picture.
+            image: unscaled latents of the condition pictures; required by InstructPix2Pix UNets.
+        """
+        batch = len(text) if image is None else len(image)
+        empty = self.embed([""]).expand(batch, -1, -1)
+        text = text.expand(batch, -1, -1)
+        embeds = torch.cat([text if branch == "text" else empty for branch in branches])
+        if image is None:
+            return Conditioning(branches=branches, embeds=embeds, image=None)
+        pictures = torch.cat([torch.zeros_like(image) if branch == "uncond" else image for branch in branches])
+        return Conditioning(branches=branches, embeds=embeds, image=pictures)
+
+    def predict(self, latents: Latents, timestep: Tensor, conditioning: Conditioning) -> dict[Branch, Latents]:
+        """The UNet's output for every branch, from ONE call.
+
+        Args:
+            latents: model input, one row per picture.
+            timestep: training timestep, one for all or one per picture.
+            conditioning: from `condition`.
+        """
+        self.counts["unet"] += 1
+        count = len(conditioning.branches)
+        repeated = latents.to(self.dtype).repeat(count, 1, 1, 1)
+        if conditioning.image is not None:
+            repeated = torch.cat([repeated, conditioning.image], 1)
+        times = timestep.expand(len(latents)).repeat(count)
+        predicted = self.unet(repeated, times, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
+        return dict(zip(conditioning.branches, predicted.chunk(count), strict=True))
+
+
+def resolve_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """The device and precision a configuration means.
+
+    Raises:
+        ModelError: if the device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"expected a device such as cpu or cuda, got {device!r}") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} was asked for, but this machine has no CUDA device: set --device cpu")
+    if dtype == "auto":
+        dtype = "float16" if place.type == "cuda" else "float32"
+    return place, getattr(torch, dtype)
+
+
+def _hub(location: Path | str, config: BackboneConfig) -> dict[str, Any]:
+    local = isinstance(location, Path)
+    return {"local_files_only": local or config.offline, **({} if local else {"revision": config.revision})}
+
+
+def _load_part(location: Path | str, config: BackboneConfig, name: str, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, ValueError, EnvironmentError) as error:
+        if isinstance(location, Path):
+            folder = location / name
+            pickles = [*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]
+            if pickles and not [*folder.glob("*.safetensors")]:
+                raise ModelError(
+                    f"{folder} has only pickle weights ({pickles[0].name}), which may run code: convert them to safetensors"
+                ) from error
+            reason = "is missing" if not folder.is_dir() else "cannot be loaded"
+            raise ModelError(f"{name} of the checkpoint {location} {reason}: {_first_line(error)}") from error
+        where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
+        raise ModelError(
+            f"checkpoint {location} is not on this machine and the hub did not give it: fetch it elsewhere with "
+            f"`hf download {location} --local-dir {location}` and put it at {where}/{location} ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _digest(image: Tensor) -> tuple[Literal["image"], str]:
+    return "image", hashlib.sha1(image.detach().float().cpu().contiguous().numpy().tobytes(), usedforsecurity=False).hexdigest()
+
+
+def _cached(cache: OrderedDict[Any, Tensor], key: object, compute: Callable[[], Tensor]) -> Tensor:
+    if key not in cache:
+        _store(cache, key, compute())
+    cache.move_to_end(key)
+    return cache[key]
+
+
+def _store(cache: OrderedDict[Any, Tensor], key: object, value: Tensor) -> None:
+    cache[key] = value
+    while len(cache) > _CACHE_ENTRIES:
+        cache.popitem(last=False)

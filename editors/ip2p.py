@@ -1,0 +1,58 @@
+"""InstructPix2Pix: Learning to Follow Image Editing Instructions (arXiv 2211.09800).
+
+The whole picture is denoised from noise under the instruction and the condition picture. It has no mask of its own; a
+mask that is given confines the edit.
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from .core.backbone import Backbone
+from .core.guidance import InstructGuidance
+from .core.types import Mask
+from .parts.canvas import PassResult, edit_on_canvas, given_masks
+from .parts.instruct_pass import prepare_pass, resolve_run
+from .parts.options import IP2PConfig
+from .parts.request import EditRequest, EditResult
+from .parts.tokens import compose_instructions
+
+
+class IP2P:
+    """InstructPix2Pix on the shared core."""
+
+    def __init__(self, backbone: Backbone, config: IP2PConfig | None = None) -> None:
+        """Edit with a checkpoint whose UNet takes a condition picture.
+
+        Raises:
+            ModelError: for any other checkpoint.
+        """
+        backbone.require_instruct("ip2p")
+        self.backbone = backbone
+        self.config = config or IP2PConfig()
+        self.settings = resolve_run(self.config, backbone.preset, noise_level=1.0)
+
+    def edit(self, request: EditRequest) -> EditResult:
+        """Edit a batch of images; several instructions are joined by commas."""
+        return edit_on_canvas(request, self.backbone, self.config, self._run, name="ip2p")
+
+    def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
+        """The masks that were given; ones where there is none, since this editor may change anything."""
+        whole = torch.ones_like(request.image[:, :1])
+        return tuple(whole if mask is None else mask for mask in given_masks(request))
+
+    def _run(self, request: EditRequest) -> PassResult:
+        layout = compose_instructions(request.instructions, self.backbone.tokenizer)
+        settings = self.settings
+        guidance = InstructGuidance(
+            guidance_scale=settings.guidance_scale, image_guidance_scale=settings.image_guidance_scale
+        )
+        prepared = prepare_pass(request, self.backbone, settings, layout)
+        return PassResult(
+            image=prepared.run(guidance),
+            masks=self.find_masks(request),
+            prompt=layout.prompt,
+            keywords=layout.keywords,
+            timesteps=prepared.timesteps,
+            settings=asdict(settings),
+        )

@@ -1,0 +1,95 @@
+"""What every editor on an InstructPix2Pix UNet shares: settings of a run, conditions, start latents, the loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core.attention import AttentionEdit, attention_control
+from ..core.backbone import Backbone, Conditioning
+from ..core.checkpoint import CheckpointPreset, SamplerName
+from ..core.guidance import InstructGuidance
+from ..core.sampling import draw_noise, make_generators, sample
+from ..core.schedule import DDIMSchedule, EulerAncestralSchedule, make_schedule
+from ..core.types import Image, Latents
+from .options import InstructConfig
+from .request import EditRequest
+from .tokens import TokenLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """A run's settings with every preset resolved."""
+
+    sampler: SamplerName
+    steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    noise_level: float
+
+
+def resolve_run(config: InstructConfig, preset: CheckpointPreset, *, noise_level: float) -> RunSettings:
+    """Fill what the configuration leaves open from the checkpoint's preset; `noise_level` is the editor's own default."""
+    return RunSettings(
+        sampler=config.sampler or preset.sampler,
+        steps=config.steps or preset.steps,
+        guidance_scale=config.guidance_scale or preset.guidance_scale,
+        image_guidance_scale=config.image_guidance_scale or preset.image_guidance_scale,
+        noise_level=config.noise_level or noise_level,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructPass:
+    """One prepared run: everything the denoising loop needs."""
+
+    backbone: Backbone
+    conditioning: Conditioning
+    schedule: DDIMSchedule | EulerAncestralSchedule
+    latents: Latents
+    generators: tuple[torch.Generator, ...]
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """Training timesteps visited for the first picture."""
+        return tuple(round(t) for t in self.schedule.timesteps[:, 0].tolist())
+
+    def run(self, guidance: InstructGuidance, edits: Sequence[AttentionEdit] = ()) -> Image:
+        """Denoise and decode, with attention edits if there are any."""
+        arguments = {
+            "conditioning": self.conditioning,
+            "guidance": guidance,
+            "schedule": self.schedule,
+            "generators": self.generators,
+        }
+        if edits:
+            with attention_control(self.backbone.unet, edits, self.conditioning.branches) as control:
+                latents = sample(self.backbone, self.latents, control=control, **arguments)
+        else:
+            latents = sample(self.backbone, self.latents, **arguments)
+        return self.backbone.decode(latents)
+
+
+def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings, layout: TokenLayout) -> InstructPass:
+    """Encode conditions and draw the start latents of a request at working size."""
+    condition = backbone.encode(request.preserved)
+    conditioning = backbone.condition(("text", "image", "uncond"), backbone.embed_ids(layout.ids), condition)
+    schedule = make_schedule(
+        settings.sampler,
+        settings.steps,
+        config=backbone.scheduler_config,
+        device=backbone.device,
+        noise_level=settings.noise_level,
+        bounds=request.noise_levels,
+    )
+    generators = make_generators(request.seeds, backbone.device)
+    noise = draw_noise(generators, condition.shape[1:], condition.dtype)
+    begins_from_noise = settings.noise_level == 1 and request.noise_levels is None
+    clean = None if begins_from_noise else backbone.scale_latents(backbone.encode(request.image))
+    return InstructPass(
+        backbone=backbone,
+        conditioning=conditioning,
+        schedule=schedule,
+        latents=schedule.start(clean, noise),
+        generators=generators,
+    )

@@ -1,0 +1,105 @@
+"""Masks: from attention maps to regions, and between resolutions.
+
+Attention masks follow FoI (arXiv 2312.10113, Eq. 1-2): mean map of the keyword, 3 x 3 blur, repeated squaring with
+min-max normalisation, threshold.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from ..core.types import Image, Mask
+
+
+def keyword_map(
+    probs: Float[Tensor, "batch query key"], columns: Sequence[int], rows: int, width: int
+) -> Float[Tensor, "batch 1 rows width"]:
+    """Mean attention of a keyword's tokens, on the grid of its layer."""
+    return probs[:, :, list(columns)].mean(-1).unflatten(1, (rows, width))[:, None]
+
+
+def normalise_map(attention: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
+    """Min-max to [0, 1] for each picture; a constant map gives zeros."""
+    low, high = attention.amin((2, 3), keepdim=True), attention.amax((2, 3), keepdim=True)
+    spread = high - low
+    return torch.where(spread > 0, (attention - low) / spread.clamp(min=torch.finfo(attention.dtype).tiny), 0.0)
+
+
+def sharpen_map(
+    attention: Float[Tensor, "batch 1 rows columns"], *, squarings: int, blur: bool = True
+) -> Float[Tensor, "batch 1 rows columns"]:
+    """Blur with a 3 x 3 Gaussian (sigma 0.5, reflecting), then square and normalise `squarings` times.
+
+    Source: FoI, arXiv 2312.10113, Eq. 2, read as its text says: normalise after each square, so that the result ends in
+    [0, 1]. The blur is Attend-and-Excite's (arXiv 2301.13826).
+    """
+    if blur and min(attention.shape[-2:]) > 1:
+        attention = gaussian_blur(attention, [3, 3], [0.5, 0.5])
+    if squarings == 0:
+        return normalise_map(attention)
+    for _ in range(squarings):
+        attention = normalise_map(attention**2)
+    return attention
+
+
+def threshold_map(
+    attention: Float[Tensor, "batch 1 rows columns"], threshold: float | Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 1 rows columns"]:
+    """1 where the map reaches the threshold (one for all, or one per picture), and is not zero everywhere."""
+    bound = threshold if isinstance(threshold, float) else threshold.view(-1, 1, 1, 1)
+    return ((attention >= bound) & (attention > 0)).float()
+
+
+def union(masks: Sequence[Mask]) -> Mask:
+    """Largest of several masks at every pixel."""
+    return torch.stack(list(masks)).amax(0)
+
+
+def mask_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 1 rows columns"]:
+    """A binary mask on another grid: nearest when growing, any-cell when shrinking, so that small regions survive.
+
+    For grids that divide one another, and masks made on the coarser, this is the nearest-neighbour resize of FoI.
+    """
+    binary = (mask >= 0.5).float()
+    if rows * columns <= mask.shape[-2] * mask.shape[-1]:
+        return F.adaptive_max_pool2d(binary, (rows, columns))
+    return F.interpolate(binary, (rows, columns), mode="nearest")
+
+
+def grid_to_mask(grid: Float[Tensor, "batch 1 rows columns"], height: int, width: int) -> Mask:
+    """A cell mask at picture size: 1 on its cells, fading to 0 over half a cell around them."""
+    return (2 * F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)).clamp(0, 1)
+
+
+def dilate_mask(mask: Mask, pixels: int) -> Mask:
+    """Grow a mask by a square of `pixels` on every side; negative shrinks it."""
+    if pixels == 0:
+        return mask
+    size = 2 * abs(pixels) + 1
+    grown = F.max_pool2d(mask if pixels > 0 else 1 - mask, size, stride=1, padding=abs(pixels))
+    return grown if pixels > 0 else 1 - grown
+
+
+def feather_mask(mask: Mask, pixels: int) -> Mask:
+    """Soften a mask's edge over about `pixels` on its inside; what was 0 stays 0, so that nothing outside changes."""
+    if pixels == 0:
+        return mask
+    blurred = gaussian_blur(dilate_mask(mask, -pixels), [2 * pixels + 1] * 2, [max(pixels / 2, 0.3)] * 2)
+    return torch.where(mask > 0, blurred, 0.0).clamp(0, 1) * mask
+
+
+def composite(inside: Image, outside: Image, mask: Mask) -> Image:
+    """`inside` where the mask is 1, exactly `outside` where it is 0, a mixture between."""
+    mixed = inside * mask + outside * (1 - mask)
+    return torch.where(mask == 0, outside, mixed)
+
+
+def outside_change(image: Image, reference: Image, mask: Mask) -> Float[Tensor, " batch"]:
+    """Mean absolute difference over the pixels where the mask is 0; 0 where there are none."""
+    outside = (mask == 0).float()
+    total = ((image - reference).abs().mean(1, keepdim=True) * outside).sum((1, 2, 3))
+    return total / outside.sum((1, 2, 3)).clamp(min=1)
