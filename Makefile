@@ -60,7 +60,7 @@ $(STAMP): requirements.lock pyproject.toml
 			fi; \
 		done; \
 		if [ -z "$${python:-}" ]; then \
-			echo "error: expected Python 3.11 or 3.12, found $$(python3 --version 2>&1 || true): install one of them" >&2; exit 1; \
+			echo "error: expected Python 3.11 or 3.12, found $$(python3 --version 2>/dev/null || echo none): install one of them" >&2; exit 1; \
 		fi; \
 		if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
 			echo "error: $$python has no venv module: install it (on Debian and Ubuntu: apt install $$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'))" >&2; exit 1; \
