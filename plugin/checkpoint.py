@@ -1,0 +1,204 @@
+"""Checkpoints of nerfstudio: finding, checking and reading them.
+
+nerfstudio loads weights with `strict=False`, so that missing ones pass in silence, and a wrong model config shows up
+as a blurred scene hours later. Here a checkpoint is checked before anything is spent on it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from ..editors import InputError, ModelError
+
+try:
+    from numpy._core.multiarray import scalar as _numpy_scalar
+except ImportError:
+    from numpy.core.multiarray import scalar as _numpy_scalar  # type: ignore[no-redef]
+
+# nerfstudio's schedulers keep their learning rates as numpy numbers, which torch >= 2.6 refuses to read. Allowing
+# these three harmless types keeps the safe loader; every ns-* command imports this module, so it repairs them all.
+torch.serialization.add_safe_globals([_numpy_scalar, np.dtype, type(np.dtype(np.float64))])
+
+MODEL_FOLDER = "nerfstudio_models"
+_PREFIX = "_model."
+_IGNORED = ("_model.lpips.",)
+
+
+def find_checkpoint(folder: Path, step: int | None = None) -> Path:
+    """The newest checkpoint of a folder, or that of a step.
+
+    Args:
+        folder: `nerfstudio_models` of a run, or the run itself.
+        step: training step; None = the newest.
+
+    Raises:
+        InputError: if there is none.
+    """
+    inner = folder / MODEL_FOLDER
+    folder = inner if inner.is_dir() else folder
+    found = sorted(folder.glob("step-*.ckpt")) if folder.is_dir() else []
+    if step is not None:
+        found = [path for path in found if path.name == f"step-{step:09d}.ckpt"]
+    if not found:
+        what = "checkpoint" if step is None else f"checkpoint of step {step}"
+        raise InputError(f"expected a {what} in {folder}, found none: give --load-dir RUN/{MODEL_FOLDER} of a nerfacto run")
+    return found[-1]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint safely, into main memory.
+
+    Raises:
+        ModelError: if the file is damaged or not a checkpoint of a nerfacto scene.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors for damaged files.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"cannot read the checkpoint {path} ({reason}): give another with --load-dir or --load-step") from error
+    if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
+        raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
+    check_is_nerfacto(path, state["pipeline"])
+    return state
+
+
+def check_is_nerfacto(path: Path, weights: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of another kind of scene.
+
+    Raises:
+        ModelError: naming what it is.
+    """
+    names = [name.removeprefix("module.") for name in weights]
+    if any(".gauss_params." in name or name == "_model.means" for name in names):
+        raise ModelError(
+            f"{path} is a splatfacto scene and this method edits nerfacto scenes: train one with `ns-train nerfacto`, "
+            "or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
+        )
+    wanted = ("_model.field.mlp_base", "_model.proposal_networks.")
+    if not all(any(name.startswith(prefix) for name in names) for prefix in wanted):
+        kinds = sorted({".".join(name.split(".")[:2]) for name in names if name.startswith(_PREFIX)})
+        raise ModelError(
+            f"{path} is not a nerfacto scene (it holds {', '.join(kinds[:4]) or 'no model'}): train one with `ns-train nerfacto`, "
+            "or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
+        )
+
+
+def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The stored weights under the names of the pipeline, after comparing names and shapes.
+
+    Args:
+        path: where they come from.
+        stored: "pipeline" of a checkpoint.
+        expected: the state dict they are to fill.
+
+    Raises:
+        ModelError: if one is missing, unknown or of another shape.
+    """
+    weights = {name.removeprefix("module."): value for name, value in stored.items()}
+    weights = {n: value for n, value in weights.items() if n.startswith(_PREFIX) and not n.startswith(_IGNORED)}
+    expected = {name: value for name, value in expected.items() if name.startswith(_PREFIX)}
+    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    advice = "set the --pipeline.model options and photos (--pipeline.datamanager) that the scene was trained with"
+    if missing or unknown:
+        detail = f"{len(missing)} missing" + (f" such as {missing[0]}" if missing else "")
+        detail += f", {len(unknown)} unknown" + (f" such as {unknown[0]}" if unknown else "")
+        raise ModelError(f"the weights in {path} do not fit this model ({detail}): {advice}")
+    for name, value in weights.items():
+        was, now = tuple(value.shape), tuple(expected[name].shape)
+        if was != now:
+            hint = advice
+            if "embedding_appearance" in name or "camera_optimizer" in name:
+                hint = (
+                    f"the scene was trained on {was[0]} photos and {now[0]} are given: pass the same --data and the same options "
+                    "after nerfstudio-data (such as --eval-mode)"
+                )
+            raise ModelError(f"{name.removeprefix(_PREFIX)} in {path} has shape {was}, this model needs {now}: {hint}")
+    return weights
+
+
+def check_same_space(source_run: Path, transform: Tensor, scale: float) -> None:
+    """Refuse photos whose cameras lie elsewhere than those the scene was trained on.
+
+    Args:
+        source_run: folder of the run that trained the scene.
+        transform: the transform the data parser applied to the poses now.
+        scale: and the scale.
+
+    Raises:
+        ModelError: if the run recorded others.
+    """
+    path = source_run / "dataparser_transforms.json"
+    if not path.is_file():
+        return
+    was = json.loads(path.read_text())
+    close = np.allclose(was["transform"], transform.tolist(), atol=1e-4) and abs(was["scale"] - scale) < 1e-4 * abs(scale)
+    if not close:
+        raise ModelError(
+            f"the cameras do not lie where those of {source_run} lay: pass the same --data and the same options after "
+            "nerfstudio-data (such as --orientation-method, --center-method, --auto-scale-poses)"
+        )
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads nerfstudio's config.yml as plain data: objects become dicts, and no code is called."""
+
+
+def _plain(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return suffix if not node.value else loader.construct_scalar(node)
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRun:
+    """What the config.yml beside a checkpoint says."""
+
+    method: str
+    model: dict[str, Any]
+    """Fields of the model's config, as plain data."""
+
+
+def read_source_run(checkpoint: Path) -> SourceRun | None:
+    """Read the config of the run a checkpoint belongs to; None when it is not there."""
+    path = checkpoint.parent.parent / "config.yml"
+    if not path.is_file():
+        return None
+    try:
+        content = yaml.load(path.read_text(), Loader=_PlainLoader)
+        return SourceRun(method=str(content["method_name"]), model=dict(content["pipeline"]["model"]))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({error}): give the checkpoint of a run that ns-train has written") from error
+
+
+def adopt_model_config(given: Any, default: Any, stored: Mapping[str, Any], keep: frozenset[str]) -> Any:
+    """The model config of the source run, except where the user asked for something else.
+
+    Args:
+        given: the config as parsed; a field that differs from `default` was asked for.
+        default: the method's own config.
+        stored: the source run's fields, as plain data.
+        keep: fields that are this method's business.
+    """
+    changes: dict[str, Any] = {}
+    for item in fields(given):
+        mine, usual = getattr(given, item.name), getattr(default, item.name)
+        if item.name not in stored or item.name in keep or item.name.startswith("_"):
+            continue
+        theirs = stored[item.name]
+        if is_dataclass(mine) and isinstance(theirs, Mapping):
+            changes[item.name] = adopt_model_config(mine, usual, theirs, keep)
+        elif mine == usual:
+            changes[item.name] = tuple(theirs) if isinstance(mine, tuple) and theirs is not None else theirs
+    return replace(given, **changes)

@@ -1,0 +1,77 @@
+"""The methods `maskedit`, `maskedit-small` and `maskedit-tiny`, as nerfstudio finds them.
+
+nerfstudio imports this module for every command and every method, so nothing heavy is imported here: no diffusers, no
+transformers, no weights. The defaults are those of in2n, in2n-small and in2n-tiny of Instruct-NeRF2NeRF
+(arXiv 2303.12789), with the editor, its masks and its checkpoint as flags.
+"""
+
+from typing import Any
+
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from .datamanager import MaskeditDataManagerConfig
+from .editor import SceneEditorConfig
+from .model import MaskeditModelConfig
+from .pipeline import MaskeditPipelineConfig
+from .trainer import MaskeditTrainerConfig
+
+
+def _optimizers() -> dict[str, Any]:
+    def scene() -> dict[str, Any]:
+        return {
+            "optimizer": AdamOptimizerConfig(lr=1e-2, eps=1e-15),
+            "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=200000),
+        }
+
+    cameras = {
+        "optimizer": AdamOptimizerConfig(lr=6e-4, eps=1e-8, weight_decay=1e-2),
+        "scheduler": ExponentialDecaySchedulerConfig(lr_final=6e-6, max_steps=5000),
+    }
+    return {"proposal_networks": scene(), "fields": scene(), "camera_opt": cameras}
+
+
+def _method(name: str, *, steps: int, rays: int, patch_size: int, dtype: str) -> MaskeditTrainerConfig:
+    return MaskeditTrainerConfig(
+        method_name=name,
+        steps_per_eval_batch=1000,
+        steps_per_eval_image=100,
+        steps_per_save=250,
+        max_num_iterations=steps,
+        mixed_precision=True,
+        pipeline=MaskeditPipelineConfig(
+            datamanager=MaskeditDataManagerConfig(
+                train_num_rays_per_batch=rays, eval_num_rays_per_batch=4096, patch_size=patch_size
+            ),
+            model=MaskeditModelConfig(
+                eval_num_rays_per_chunk=1 << 15,
+                average_init_density=0.01,
+                camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
+                use_lpips=patch_size > 1,
+            ),
+            editor=SceneEditorConfig(dtype=dtype),
+        ),
+        optimizers=_optimizers(),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+        vis="viewer",
+    )
+
+
+maskedit = MethodSpecification(
+    config=_method("maskedit", steps=15000, rays=16384, patch_size=32, dtype="float32"),
+    description="Edit a nerfacto scene by instruction, and keep what was not asked to change. L1 and LPIPS; full precision.",
+)
+maskedit_small = MethodSpecification(
+    config=_method("maskedit-small", steps=30000, rays=16384, patch_size=32, dtype="auto"),
+    description="maskedit with the editor in half precision, for less memory.",
+)
+maskedit_tiny = MethodSpecification(
+    config=_method("maskedit-tiny", steps=30000, rays=4096, patch_size=1, dtype="auto"),
+    description="maskedit with the editor in half precision, fewer rays and no LPIPS, for the least memory.",
+)
+
+METHODS = {spec.config.method_name: spec for spec in (maskedit, maskedit_small, maskedit_tiny)}
+"""The methods by name."""

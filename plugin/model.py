@@ -1,0 +1,150 @@
+"""nerfacto with the losses of the iterative dataset update, and without LPIPS unless its loss is on.
+
+While a scene is edited the photos disagree with each other, so the colour loss is L1 with LPIPS on patches
+(Instruct-NeRF2NeRF, arXiv 2303.12789); while it is reconstructed it is nerfacto's own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
+from torch import Tensor, nn
+
+from ..editors import ModelError
+
+Perceptual = Callable[[Float[Tensor, "patches 3 size size"], Float[Tensor, "patches 3 size size"]], Tensor]
+"""Distance of patches in [0, 1]; any shape, its mean is the loss."""
+
+
+@dataclass
+class MaskeditModelConfig(NerfactoModelConfig):
+    """nerfacto, with the losses of editing."""
+
+    _target: type = field(default_factory=lambda: MaskeditModel)
+    use_lpips: bool = True
+    """Whether patches are compared with LPIPS while editing; needs AlexNet's weights (torchvision fetches them once)."""
+    lpips_loss_mult: float = 1.0
+    """Weight of LPIPS beside L1."""
+
+
+class MaskeditModel(NerfactoModel):
+    """nerfacto that can switch from reconstructing to editing."""
+
+    config: MaskeditModelConfig
+
+    def populate_modules(self) -> None:
+        """Build nerfacto without its LPIPS metric, whose weights would be fetched for every render."""
+        with _without_lpips():
+            super().populate_modules()
+        self._reconstruction_loss = self.rgb_loss
+        self._holder: dict[str, Any] = {}
+        self.is_editing = False
+        self.patch_size = 1
+
+    @property
+    def lpips(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The evaluation metric; not a number where LPIPS was not loaded."""
+        perceptual: Perceptual | None = self._holder.get("perceptual")
+        if perceptual is None:
+            return lambda first, second: torch.tensor(float("nan"))
+        return lambda first, second: perceptual(first.clamp(0, 1), second.clamp(0, 1)).mean()
+
+    @lpips.setter
+    def lpips(self, metric: object) -> None:
+        """nerfacto sets its metric here, which is not built."""
+
+    def use_perceptual(self, perceptual: Perceptual) -> None:
+        """Compare patches with a network, which is kept out of the weights and the checkpoints."""
+        self._holder["perceptual"] = perceptual
+
+    def load_perceptual(self) -> None:
+        """Load LPIPS if its loss is on.
+
+        Raises:
+            ModelError: if its weights are not there and can't be fetched.
+        """
+        if self.config.use_lpips and "perceptual" not in self._holder:
+            self.use_perceptual(_load_lpips(self.device))
+
+    def set_editing(self, editing: bool) -> None:
+        """Choose the losses."""
+        self.is_editing = editing
+        self.rgb_loss = nn.L1Loss() if editing else self._reconstruction_loss
+
+    @property
+    def sampler_age(self) -> int:
+        """Steps since the proposal networks were last updated: the only training state outside the weights."""
+        return int(self.proposal_sampler._steps_since_update)
+
+    def restore_sampler(self, step: int, age: int) -> None:
+        """Set what the proposal sampler remembers to its state after a step."""
+        self.proposal_sampler._step = step
+        self.proposal_sampler._steps_since_update = age
+
+    def get_outputs(self, ray_bundle: Any) -> dict[str, Any]:
+        """Render rays; a render that is not for training leaves no trace in the sampler."""
+        age = self.sampler_age
+        outputs = super().get_outputs(ray_bundle)
+        if not self.training:
+            self.proposal_sampler._steps_since_update = age
+        return outputs
+
+    def get_loss_dict(self, outputs: Any, batch: Any, metrics_dict: Any = None) -> dict[str, Tensor]:
+        """nerfacto's losses, and LPIPS while editing."""
+        losses = super().get_loss_dict(outputs, batch, metrics_dict)
+        if self.training and self.is_editing and self.config.use_lpips:
+            pred = rays_to_patches(outputs["rgb"].float(), self.patch_size)
+            truth = rays_to_patches(batch["image"].to(self.device), self.patch_size)
+            distance = self._holder["perceptual"](pred.clamp(0, 1), truth.clamp(0, 1)).mean()
+            losses["lpips_loss"] = self.config.lpips_loss_mult * distance
+        return losses
+
+    def get_image_metrics_and_images(self, outputs: Any, batch: Any) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """nerfacto's evaluation, without the LPIPS score where LPIPS is not loaded."""
+        metrics, images = super().get_image_metrics_and_images(outputs, batch)
+        if "perceptual" not in self._holder:
+            metrics.pop("lpips", None)
+        return metrics, images
+
+
+def rays_to_patches(colors: Float[Tensor, "rays 3"], size: int) -> Float[Tensor, "patches 3 size size"]:
+    """Colours of rays that were sampled patch by patch, as patches."""
+    return colors.view(-1, size, size, 3).permute(0, 3, 1, 2)
+
+
+class _NoMetric:
+    """Stands where nerfacto builds LPIPS."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+
+@contextmanager
+def _without_lpips() -> Iterator[None]:
+    from torchmetrics.image import lpip
+
+    # nerfacto imports the class inside the function that builds it, so this reaches that one import alone.
+    real = lpip.LearnedPerceptualImagePatchSimilarity
+    lpip.LearnedPerceptualImagePatchSimilarity = _NoMetric  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        lpip.LearnedPerceptualImagePatchSimilarity = real  # type: ignore[misc]
+
+
+def _load_lpips(device: torch.device) -> Perceptual:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    try:
+        net = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).net
+    except Exception as error:  # Fetching fails with errors of sockets, TLS, HTTP and damaged files.
+        raise ModelError(
+            f"LPIPS needs AlexNet's weights, which could not be loaded ({error}): pass --pipeline.model.use-lpips False, "
+            "or put alexnet-owt-7be5be79.pth into the folder checkpoints of torch.hub.get_dir()"
+        ) from error
+    net = net.to(device).requires_grad_(False).eval()
+    return lambda first, second: net(first, second, normalize=True)

@@ -1,0 +1,329 @@
+"""The edit session: everything a run has edited, on disk beside its checkpoints.
+
+    maskedit_session/session.json       settings, events (undo, pause, changed instruction), where editing began
+    maskedit_session/edits-000/         one JSON, PNG, mask and strip for each edit, by edit step and view
+    maskedit_session/start.ckpt         the scene before the first edit, where it was reconstructed in the same run
+
+The working set is never stored as such: it is a function of the edits and events up to an edit step. So going back to
+a checkpoint means to forget what is newer, and undo is an event like any other. A reset begins a new generation, a new
+`edits-` folder; a checkpoint of an older generation is then not continued but left for the start.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ..editors import SessionError
+from .storage import draw_strip, read_image, read_mask, write_image, write_json
+
+FORMAT = 1
+FOLDER = "maskedit_session"
+
+EventKind = Literal["undo", "pause", "settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditRecord:
+    """One edit that was carried out, or was due and found nothing to edit."""
+
+    step: int
+    """Edit step."""
+    view: int
+    """Place of the view in the working set."""
+    photo: str
+    """File name of the photo."""
+    index: int
+    sweep: int
+    noise_level: float
+    seed: int
+    instructions: tuple[str, ...]
+    """Texts, in the order of `masks`."""
+    image: str | None = None
+    """The edited photo, relative to the session; None = nothing was found and the photo was left as it is."""
+    masks: tuple[str, ...] = ()
+    """Where each instruction may act."""
+    mask: str | None = None
+    """Where the edit acted: the union, as used."""
+    strip: str | None = None
+    reason: str = ""
+    """Why there is no image."""
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something the user did while the run was going on, at an edit step: it is repeated when that step is repeated."""
+
+    step: int
+    """It takes effect before the edits of this edit step."""
+    kind: EventKind
+    value: Any = None
+
+
+class EditSession:
+    """The edits of one run.
+
+    Args:
+        root: the session folder.
+        state: content of session.json.
+    """
+
+    def __init__(self, root: Path, state: dict[str, Any]) -> None:
+        self.root = root
+        self._state = state
+        self._records = {(r.step, r.view): r for r in self._read_records()}
+
+    @classmethod
+    def create(cls, root: Path, *, settings: Mapping[str, Any], start_step: int, edit_start: int, source: str | None) -> "EditSession":
+        """Begin a session.
+
+        Args:
+            root: the session folder.
+            settings: what must be the same when the run is continued.
+            start_step: training step at which the run begins.
+            edit_start: training step of edit step 0.
+            source: checkpoint the run starts from; None = from scratch.
+        """
+        session = cls(
+            root,
+            {
+                "format": FORMAT,
+                "generation": 0,
+                "start_step": start_step,
+                "edit_start": edit_start,
+                "source": source,
+                "settings": json.loads(json.dumps(settings, default=str)),
+                "events": [],
+            },
+        )
+        session._save()
+        return session
+
+    @classmethod
+    def open(cls, root: Path) -> "EditSession":
+        """Read a session.
+
+        Raises:
+            SessionError: if there is none, or it was written by a newer version.
+        """
+        path = root / "session.json"
+        try:
+            state = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise SessionError(f"no edit session can be read at {path} ({error}): give the folder of a maskedit run") from error
+        if state.get("format") != FORMAT:
+            raise SessionError(
+                f"{path} has format {state.get('format')}, this version reads {FORMAT}: use the version that wrote it"
+            )
+        return cls(root, state)
+
+    @staticmethod
+    def exists(run: Path) -> bool:
+        """Whether a run folder holds a session."""
+        return (run / FOLDER / "session.json").is_file()
+
+    @property
+    def generation(self) -> int:
+        """How many times the session was reset."""
+        return int(self._state["generation"])
+
+    @property
+    def start_step(self) -> int:
+        """Training step at which the run began."""
+        return int(self._state["start_step"])
+
+    @property
+    def edit_start(self) -> int:
+        """Training step of edit step 0."""
+        return int(self._state["edit_start"])
+
+    @property
+    def source(self) -> Path | None:
+        """The checkpoint the run started from."""
+        return None if self._state["source"] is None else Path(self._state["source"])
+
+    @property
+    def start_checkpoint(self) -> Path:
+        """Where a scene that was reconstructed in the same run is kept for a reset."""
+        return self.root / "start.ckpt"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings the session began with."""
+        return dict(self._state["settings"])
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What the user did, oldest first."""
+        return tuple(Event(**event) for event in self._state["events"])
+
+    @property
+    def records(self) -> tuple[EditRecord, ...]:
+        """Every edit of this generation, in the order in which they were made; undone ones included."""
+        return tuple(sorted(self._records.values(), key=lambda r: r.index))
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse to continue a session with other settings than it began with.
+
+        Raises:
+            SessionError: naming the first setting that differs.
+        """
+        given = json.loads(json.dumps(settings, default=str))
+        for name in sorted(given.keys() | self.settings.keys()):
+            was, now = self.settings.get(name), given.get(name)
+            if was != now:
+                raise SessionError(
+                    f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the former to "
+                    "continue it, or --pipeline.resume False to begin a new edit from its scene"
+                )
+
+    def save_edit(
+        self,
+        record: EditRecord,
+        *,
+        before: UInt8[Tensor, "height width 3"],
+        after: UInt8[Tensor, "height width 3"],
+        mask: UInt8[Tensor, "height width"],
+        masks: Iterable[UInt8[Tensor, "height width"] | str],
+    ) -> EditRecord:
+        """Store an edit; it counts only once its JSON is there, which comes last.
+
+        Args:
+            record: what was done.
+            before: the original photo.
+            after: the edited one, exactly as it will be trained on.
+            mask: where the edit acted.
+            masks: for each instruction its mask, or the file of an earlier edit that holds it.
+
+        Raises:
+            SessionError: if the disk refuses.
+        """
+        name = f"{record.step:07d}-{record.view:05d}"
+        folder = f"edits-{self.generation:03d}"
+        mask_files: list[str] = []
+        for number, each in enumerate(masks):
+            if isinstance(each, str):
+                mask_files.append(each)
+            else:
+                mask_files.append(f"{folder}/{name}-mask{number}.png")
+                write_image(self.root / mask_files[-1], each)
+        stored = EditRecord(
+            **{
+                **{f.name: getattr(record, f.name) for f in fields(record)},
+                "image": f"{folder}/{name}.png",
+                "mask": f"{folder}/{name}-used.png",
+                "strip": f"{folder}/{name}-strip.png",
+                "masks": tuple(mask_files),
+            }
+        )
+        write_image(self.root / f"{folder}/{name}.png", after)
+        write_image(self.root / f"{folder}/{name}-used.png", mask)
+        write_image(self.root / f"{folder}/{name}-strip.png", draw_strip(before, mask, after))
+        return self.save_record(stored)
+
+    def save_record(self, record: EditRecord) -> EditRecord:
+        """Store the JSON of an edit."""
+        write_json(self._json_path(record), asdict(record))
+        self._records[record.step, record.view] = record
+        return record
+
+    def hidden(self, step: int) -> set[int]:
+        """Running numbers of the edits that undos up to an edit step took back."""
+        gone: set[int] = set()
+        for event in self.events:
+            if event.kind != "undo" or event.step > step:
+                continue
+            alive = [r for r in self.records if r.step < event.step and r.index not in gone and r.image is not None]
+            if alive:
+                last = max(r.sweep for r in alive)
+                gone |= {r.index for r in alive if r.sweep == last}
+        return gone
+
+    def working_set(self, step: int) -> dict[int, EditRecord]:
+        """The edit that each view shows before the edits of an edit step; views without one show their photo."""
+        gone = self.hidden(step)
+        shown: dict[int, EditRecord] = {}
+        for record in self.records:
+            if record.step < step and record.image is not None and record.index not in gone:
+                shown[record.view] = record
+        return shown
+
+    def found_masks(self, view: int, instructions: tuple[str, ...], step: int) -> EditRecord | None:
+        """The first edit of a view with the same instructions, whose masks are used again."""
+        for record in self.records:
+            if record.view == view and record.instructions == instructions and record.step < step:
+                return record
+        return None
+
+    def image_of(self, record: EditRecord) -> UInt8[Tensor, "height width 3"]:
+        """The edited photo."""
+        return read_image(self.root / str(record.image))
+
+    def mask_at(self, name: str) -> UInt8[Tensor, "height width"]:
+        """A stored mask."""
+        return read_mask(self.root / name)
+
+    def add_event(self, event: Event) -> None:
+        """Store something the user did."""
+        self._state["events"].append(asdict(event))
+        self._save()
+
+    def undo(self, step: int) -> int:
+        """Take back the last sweep of edits: each of its views shows again what it showed before.
+
+        Args:
+            step: the edit step that comes next.
+
+        Returns:
+            How many edits were taken back.
+        """
+        before = len(self.hidden(step))
+        self.add_event(Event(step=step, kind="undo"))
+        return len(self.hidden(step)) - before
+
+    def reset(self, *, edit_start: int | None = None) -> None:
+        """Forget every edit: all photos are the originals again and the scene is to be taken from the start.
+
+        The old edits stay in their folder; nothing reads them any more.
+
+        Args:
+            edit_start: training step at which editing begins anew; None = where the session first began.
+        """
+        self._state["generation"] = self.generation + 1
+        self._state["events"] = []
+        if edit_start is not None:
+            self._state["edit_start"] = edit_start
+        self._save()
+        self._records = {}
+
+    def roll_back(self, step: int) -> int:
+        """Forget the edits from an edit step on, because the scene they came from was lost.
+
+        Returns:
+            How many were forgotten.
+        """
+        newer = [r for r in self.records if r.step >= step]
+        for record in newer:
+            self._json_path(record).unlink(missing_ok=True)
+            del self._records[record.step, record.view]
+        return len(newer)
+
+    def _json_path(self, record: EditRecord) -> Path:
+        return self.root / f"edits-{self.generation:03d}" / f"{record.step:07d}-{record.view:05d}.json"
+
+    def _read_records(self) -> list[EditRecord]:
+        known = {f.name for f in fields(EditRecord)}
+        records: list[EditRecord] = []
+        for path in sorted((self.root / f"edits-{self.generation:03d}").glob("*.json")):
+            content = {k: v for k, v in json.loads(path.read_text()).items() if k in known}
+            content |= {k: tuple(content[k]) for k in ("instructions", "masks")}
+            records.append(EditRecord(**content))
+        return records
+
+    def _save(self) -> None:
+        write_json(self.root / "session.json", self._state)

@@ -1,0 +1,104 @@
+"""Where a run begins: from scratch, from a nerfacto checkpoint, or where the same run was interrupted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..editors import InputError, MaskeditError
+from .checkpoint import find_checkpoint
+from .session import FOLDER, EditSession
+
+DRY_RUN_FOLDER = "maskedit_dry_run"
+
+
+class RunStopped(SystemExit, MaskeditError):
+    """An error of a run. Uncaught it ends the program with its one line instead of a traceback."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with the one line of an expected error."""
+    try:
+        yield
+    except RunStopped:
+        raise
+    except MaskeditError as error:
+        raise RunStopped(f"maskedit: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run begins or goes on."""
+
+    checkpoint: Path | None
+    """None = from scratch."""
+    session: EditSession | None
+    """None = a new one."""
+
+
+def given_checkpoint(config: Any) -> Path | None:
+    """The checkpoint that the user named; None = none.
+
+    Args:
+        config: the run's config.
+
+    Raises:
+        InputError: if it is not there.
+    """
+    if config.load_dir is not None:
+        return find_checkpoint(Path(config.load_dir), config.load_step)
+    if config.load_checkpoint is not None:
+        if not Path(config.load_checkpoint).is_file():
+            raise InputError(f"expected a checkpoint at {config.load_checkpoint}, found none: check --load-checkpoint")
+        return Path(config.load_checkpoint)
+    return None
+
+
+def continue_in_place(config: Any) -> Any:
+    """The config of the run to go on with: that of the checkpoint where it belongs to a maskedit run, else the given one.
+
+    An interrupted run goes on in its own folder, so that its scene, edits and config stay together.
+    """
+    if config.pipeline.dry_run or not config.pipeline.resume or EditSession.exists(config.get_base_dir()):
+        return config
+    source = given_checkpoint(config)
+    if source is None:
+        return config
+    run = source.resolve().parent.parent
+    if not EditSession.exists(run) or run == config.get_base_dir().resolve():
+        return config
+    _remove_fresh_folder(config.get_base_dir())
+    names = {"timestamp": run.name, "method_name": run.parent.name, "experiment_name": run.parents[1].name}
+    return replace(config, output_dir=run.parents[2], **names)
+
+
+def _remove_fresh_folder(folder: Path) -> None:
+    """Remove the folder that ns-train has just made for a new run, if nothing but its config.yml is in it."""
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == ["config.yml"]:
+        (folder / "config.yml").unlink()
+        folder.rmdir()
+
+
+def find_start(config: Any) -> Start:
+    """Find the checkpoint and the session to begin with.
+
+    Raises:
+        InputError: if there is no scene to edit and none is to be reconstructed.
+        SessionError: if the run was begun with other settings.
+    """
+    pipeline = config.pipeline
+    if EditSession.exists(config.get_base_dir()) and not pipeline.dry_run:
+        session = EditSession.open(config.get_base_dir() / FOLDER)
+        session.check_settings(pipeline.session_settings(config.machine.seed))
+        if list(config.get_checkpoint_dir().glob("step-*.ckpt")):
+            return Start(checkpoint=find_checkpoint(config.get_checkpoint_dir()), session=session)
+        return Start(checkpoint=session.source, session=session)
+    source = given_checkpoint(config)
+    if source is None and not (pipeline.reconstruct_steps or pipeline.dry_run):
+        raise InputError(
+            "expected a scene to edit: pass --load-dir RUN/nerfstudio_models of a nerfacto run, or let this run "
+            "reconstruct it with --pipeline.reconstruct-steps 30000"
+        )
+    return Start(checkpoint=source, session=None)

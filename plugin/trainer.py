@@ -1,0 +1,306 @@
+"""nerfstudio's trainer with step counts of its own, checkpoints that a kill can't tear, and resuming that is exact.
+
+Training steps go on from the checkpoint's, because nerfacto's samplers depend on them; edit steps are counted from the
+step at which editing began, `EditSession.edit_start`. `--max-num-iterations` means edit steps, whatever nerfstudio's own
+loop takes it for (1.1.5 adds it to the checkpoint's step, later versions count that step in): the loop is given more
+than enough and stopped at the end.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import torch
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from ..editors import ModelError, SessionError
+from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
+from .edits import SceneEdits, format_duration
+from .pipeline import MaskeditPipeline, seed_everything
+from .session import FOLDER, EditSession
+from .start import DRY_RUN_FOLDER, Start, continue_in_place, find_start, one_line
+from .storage import one_line_on_failure, probe_folder
+from .update import Draw, seed_for
+from .viewer import attach_controls
+
+ENDLESS = 10**9
+"""More steps than any run takes."""
+KEPT_MODEL_FIELDS = frozenset({"eval_num_rays_per_chunk", "prompt", "use_lpips", "lpips_loss_mult"})
+"""Model options that are this method's business and not taken over from a checkpoint."""
+
+
+@dataclass
+class MaskeditTrainerConfig(TrainerConfig):
+    """A run of maskedit."""
+
+    _target: type = field(default_factory=lambda: MaskeditTrainer)
+    max_num_iterations: int = 15000
+    """Edit steps of the whole run, however often it is interrupted; steps of reconstruction come on top."""
+
+
+class MaskeditTrainer(Trainer):
+    """Trains a scene on photos that are edited meanwhile."""
+
+    config: MaskeditTrainerConfig
+    pipeline: MaskeditPipeline
+
+    def __init__(self, config: MaskeditTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        with one_line():
+            # The caller's config stays as it is; this copy is brought in line with the checkpoint.
+            config = continue_in_place(replace(config, pipeline=replace(config.pipeline)))
+            super().__init__(config, local_rank, world_size)
+        self.session: EditSession | None = None
+        self.requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._edit_steps = config.max_num_iterations
+        self._last_step: int | None = None
+        self._start: Start
+        self._state: dict[str, Any] | None = None
+
+    @property
+    def edit_step(self) -> int:
+        """Edit step that comes next or is under way; negative while reconstructing."""
+        return self.step - self._session.edit_start
+
+    @property
+    def next_edit_step(self) -> int:
+        """The same, 0 while reconstructing."""
+        return max(0, self.edit_step)
+
+    @property
+    def end_step(self) -> int:
+        """Training step at which the run is over."""
+        return self._session.edit_start + self._edit_steps
+
+    @property
+    def _session(self) -> EditSession:
+        assert self.session is not None
+        return self.session
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Check everything that can be checked, then build the scene and read the checkpoint."""
+        with one_line():
+            self.config.pipeline.check()
+            self._start = find_start(self.config)
+            probe_folder(self.base_dir)
+            self._adopt_model()
+            seed_everything(seed_for(self.config.machine.seed, Draw.SETUP, 1))
+            super().setup(test_mode)
+
+    def setup_optimizers(self) -> Optimizers:
+        """Build the optimisers; the pipeline is there now and the viewer is not yet, so its controls are made here."""
+        if self.config.is_viewer_enabled():
+            attach_controls(self)
+        return super().setup_optimizers()
+
+    def _adopt_model(self) -> None:
+        """Take over the model options of the checkpoint's run, and write them to this run's config.yml."""
+        checkpoint = self._start.checkpoint
+        self._state = None if checkpoint is None else read_checkpoint(checkpoint)
+        run = None if checkpoint is None else read_source_run(checkpoint)
+        if run is None:
+            return
+        from .config import METHODS  # It imports this module to name its trainer.
+
+        given = self.config.pipeline.model
+        method = METHODS.get(str(self.config.method_name))
+        default = given if method is None else method.config.pipeline.model
+        self.config.pipeline.model = adopt_model_config(given, default, run.model, KEPT_MODEL_FIELDS)
+        if self._start.session is None:
+            self.config.save_config()
+
+    def _load_checkpoint(self) -> None:
+        """Read the checkpoint found before, open the session and bring the working set to the same step."""
+        start, state = self._start, self._state
+        self._state = None
+        if start.checkpoint is not None:
+            outputs = self.pipeline.datamanager.train_dataparser_outputs
+            run = start.checkpoint.parent.parent
+            check_same_space(run, outputs.dataparser_transform, float(outputs.dataparser_scale))
+        first = 0 if state is None else int(state["step"]) + 1
+        session = self.session = start.session or self._create_session(first)
+        was_reset = session.generation != (state or {}).get("maskedit", {}).get("generation", 0)
+        if was_reset:
+            # The newest checkpoint is older than the reset, so the run goes on from the first scene.
+            self._restore_start()
+            first = session.edit_start
+        elif state is not None and start.checkpoint is not None:
+            self._restore(start.checkpoint, state)
+        self._start_step = self.step = first
+        self._begin(has_scene=state is not None or session.edit_start > first)
+        # nerfstudio's own progress display measures against this.
+        self.config.max_num_iterations = self.end_step
+
+    def _begin(self, *, has_scene: bool) -> None:
+        session, pipeline = self._session, self.pipeline
+        edits = pipeline.begin(
+            session,
+            seed=self.config.machine.seed,
+            planned_steps=self._edit_steps,
+            has_scene=has_scene,
+            report=CONSOLE.log,
+        )
+        forgotten = session.roll_back(self.next_edit_step)
+        edits.show(self.next_edit_step)
+        pipeline.set_step(self._start_step)
+        if self.config.pipeline.dry_run:
+            return
+        pipeline.model.load_perceptual()
+        if self._start.session is not None:
+            CONSOLE.log(
+                f"continuing the session at {session.root}: edit step {self.edit_step} of {self._edit_steps}, "
+                f"{forgotten} newer edits are made again"
+            )
+        elif self.edit_step < 0:
+            CONSOLE.log(f"reconstructing the scene for {-self.edit_step} steps before the first edit")
+        planned, views = edits.rules.planned, edits.schedule.views
+        CONSOLE.log(
+            f"{self._edit_steps} edit steps: {planned} edits of {views} views, {planned / views:.1f} sweeps, "
+            f"kept in {session.root}"
+        )
+
+    def _create_session(self, first: int) -> EditSession:
+        pipeline, checkpoint = self.config.pipeline, self._start.checkpoint
+        root = self.base_dir / (DRY_RUN_FOLDER if pipeline.dry_run else FOLDER)
+        if pipeline.dry_run and root.is_dir():
+            shutil.rmtree(root)
+        return EditSession.create(
+            root,
+            settings=pipeline.session_settings(self.config.machine.seed),
+            start_step=first,
+            edit_start=first + pipeline.reconstruct_steps,
+            source=None if checkpoint is None else str(checkpoint.resolve()),
+        )
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
+        """Weights, optimisers, schedules and sampler of a checkpoint."""
+        weights = model_weights(path, state["pipeline"], self.pipeline.state_dict())
+        self.pipeline.load_pipeline(weights, state["step"])
+        groups = set(self.optimizers.optimizers)
+        if set(state["optimizers"]) != groups:
+            raise ModelError(
+                f"{path} has optimisers for {sorted(state['optimizers'])}, this run for {sorted(groups)}: pass the "
+                "--pipeline.model.camera-optimizer.mode that the scene was trained with"
+            )
+        self.optimizers.load_optimizers(state["optimizers"])
+        if "schedulers" in state and self.config.load_scheduler:
+            self.optimizers.load_schedulers(state["schedulers"])
+        self.grad_scaler.load_state_dict(state["scalers"])
+        age = state.get("maskedit", {}).get("sampler_age", 0)
+        self.pipeline.model.restore_sampler(int(state["step"]), int(age))
+
+    def _restore_start(self) -> None:
+        """Bring the scene back to what it was before the first edit."""
+        session = self._session
+        path = session.start_checkpoint if session.start_checkpoint.is_file() else session.source
+        if path is None or not path.is_file():
+            raise SessionError(f"the scene before the first edit is gone ({path}): put it back, or begin a new run")
+        self._restore(path, read_checkpoint(path))
+
+    def train(self) -> None:
+        """Train to the end, or edit a few views if that is all that was asked for."""
+        with one_line():
+            if self.config.pipeline.dry_run:
+                self._dry_run()
+            elif self._start_step >= self.end_step:
+                CONSOLE.log(f"this run is complete ({self._edit_steps} edit steps): raise --max-num-iterations to go on")
+            else:
+                self.config.max_num_iterations = ENDLESS
+                super().train()
+
+    def _dry_run(self) -> None:
+        started = time.monotonic()
+        count = self.config.pipeline.dry_run
+        strips = self.pipeline.dry_run(count)
+        spent = (time.monotonic() - started) / len(strips)
+        schedule = self._session_edits.schedule
+        planned = schedule.planned(self._edit_steps)
+        for strip in strips:
+            CONSOLE.print(f"  {strip}")
+        CONSOLE.print(
+            f"Dry run: {len(strips)} of {schedule.views} views edited, strips (before | mask | after) in {self._session.root}. "
+            f"The run itself would make {planned} edits, about {format_duration(spent * planned)} of editing."
+        )
+
+    @property
+    def _session_edits(self) -> SceneEdits:
+        assert self.pipeline.edits is not None
+        return self.pipeline.edits
+
+    def train_iteration(self, step: int) -> Any:
+        """One step, preceded by what the user asked for meanwhile."""
+        with one_line():
+            self._answer_requests()
+            session = self._session
+            if step == session.edit_start > session.start_step and session.generation == 0:
+                self._write_checkpoint(session.start_checkpoint, step - 1)
+            result = super().train_iteration(step)
+        self._last_step = step
+        if step + 1 >= self.end_step:
+            self.stop_training = True
+        return result
+
+    def _answer_requests(self) -> None:
+        while not self.requests.empty():
+            self.requests.get()()
+
+    def undo(self) -> int:
+        """Take back the last sweep of edits; the scene then trains towards the photos before it.
+
+        Returns:
+            How many views show another photo now.
+        """
+        step = self.next_edit_step
+        count = self._session.undo(step)
+        self._session_edits.show(step)
+        return count
+
+    def reset(self) -> None:
+        """Go back to the original photos and the scene before the first edit; edit steps count from 0 again."""
+        if self.edit_step < 0:
+            return
+        self._restore_start()
+        self._session.reset(edit_start=self.step)
+        self._session_edits.show(0)
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save the scene in one move, then remove the checkpoints it replaces."""
+        with one_line():
+            path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+            self._write_checkpoint(path, step)
+            for other in self.checkpoint_dir.glob("step-*.ckpt"):
+                # A newer step than this can only come from before a reset.
+                if other.name > path.name or (self.config.save_only_latest_checkpoint and other != path):
+                    other.unlink()
+
+    def _write_checkpoint(self, path: Path, step: int) -> None:
+        state = {
+            "step": step,
+            "pipeline": self.pipeline.state_dict(),
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.optimizers.items()},
+            "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+            "maskedit": {"generation": self._session.generation, "sampler_age": self.pipeline.model.sampler_age},
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # nerfstudio takes every file of the checkpoint folder for a checkpoint, so the partial one lies elsewhere.
+        partial = self.base_dir / "checkpoint.partial"
+        with one_line_on_failure(path):
+            try:
+                torch.save(state, partial)
+                partial.replace(path)
+            except (OSError, RuntimeError) as error:
+                partial.unlink(missing_ok=True)
+                raise OSError(getattr(error, "errno", None), str(error)) from error
+
+    def _after_train(self) -> None:
+        """Save under the last step that was trained; nerfstudio's loop may have counted one more."""
+        if self._last_step is None:
+            return
+        self.step = self._last_step
+        super()._after_train()

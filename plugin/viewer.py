@@ -1,0 +1,82 @@
+"""Controls of a run in nerfstudio's viewer; made only when a viewer runs.
+
+The viewer calls back from threads of its own, so every control only asks, and the trainer answers before its next step.
+What was asked for is kept in the session as an event at its edit step, and repeated when a resumed run repeats the step.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerElement, ViewerNumber, ViewerText
+
+from ..editors import MaskeditError
+from .session import Event
+
+if TYPE_CHECKING:
+    from .trainer import MaskeditTrainer
+
+
+def attach_controls(trainer: "MaskeditTrainer") -> dict[str, ViewerElement]:
+    """Make the controls, as attributes of the pipeline, where the viewer looks for them.
+
+    Args:
+        trainer: the run they steer.
+    """
+    config = trainer.config.pipeline
+    chosen = config.editor.chosen
+
+    def ask(action: Callable[[], None]) -> Callable[[object], None]:
+        return lambda element: trainer.requests.put(lambda: _carry_out(action))
+
+    text = ViewerText("Instructions (one per line or ;)", "; ".join(config.instructions))
+    guidance = ViewerNumber("Guidance scale", float(chosen.guidance_scale or 7.5))
+    image_guidance = ViewerNumber("Image guidance scale", float(chosen.image_guidance_scale or 1.5))
+    pause = ViewerCheckbox("Pause editing", False)
+
+    def apply() -> None:
+        texts = [each.strip() for each in text.value.replace("\n", ";").split(";") if each.strip()]
+        known = {i.text: i for i in config.read_instructions()}
+        instructions = [
+            {"text": t, "keyword": known[t].keyword, "strength": known[t].strength} if t in known else {"text": t}
+            for t in texts
+        ]
+        values = {"guidance_scale": guidance.value, "image_guidance_scale": image_guidance.value}
+        add_event(trainer, Event(step=trainer.next_edit_step, kind="settings", value={"instructions": instructions, **values}))
+
+    def set_pause() -> None:
+        add_event(trainer, Event(step=trainer.next_edit_step, kind="pause", value=bool(pause.value)))
+
+    def undo() -> None:
+        CONSOLE.log(f"undo: {trainer.undo()} edits taken back")
+
+    controls: dict[str, ViewerElement] = {
+        "edit_instructions": text,
+        "edit_guidance_scale": guidance,
+        "edit_image_guidance_scale": image_guidance,
+        "edit_apply": ViewerButton("Apply instructions and guidance", cb_hook=ask(apply)),
+        "edit_pause": pause,
+        "edit_undo": ViewerButton("Undo the last sweep", cb_hook=ask(undo)),
+        "edit_reset": ViewerButton("Reset photos and scene", cb_hook=ask(trainer.reset)),
+    }
+    pause.cb_hook = ask(set_pause)
+    for name, control in controls.items():
+        setattr(trainer.pipeline, name, control)
+    return controls
+
+
+def add_event(trainer: "MaskeditTrainer", event: Event) -> None:
+    """Keep what the user asked for, after checking that it can be done."""
+    if trainer.session is None or trainer.pipeline.edits is None:
+        return
+    if event.kind == "settings":
+        trainer.pipeline.edits.check_event(event)
+    trainer.session.add_event(event)
+
+
+def _carry_out(action: Callable[[], None]) -> None:
+    """A mistake in the viewer must not end hours of training."""
+    try:
+        action()
+    except MaskeditError as error:
+        CONSOLE.log(f"[bold red]maskedit: {error}")
