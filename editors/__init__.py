@@ -6,6 +6,7 @@ Names that need diffusers or transformers load on first use, so that importing t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .core.checkpoint import PRESET_FILE as PRESET_FILE
 from .core.checkpoint import BackboneConfig as BackboneConfig
 from .core.checkpoint import CheckpointPreset as CheckpointPreset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint

@@ -5,6 +5,8 @@ resumed. Nothing here is kept in the repository.
 """
 
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +56,18 @@ class Corpus:
     """(instruction, keyword) of each pair."""
 
 
-def render_corpus(recipe: CorpusRecipe, folder: Path, report: Callable[[str], None], device: torch.device | str) -> None:
-    """Render the shards that are missing."""
+def render_corpus(
+    recipe: CorpusRecipe,
+    folder: Path,
+    report: Callable[[str], None],
+    device: torch.device | str,
+    *,
+    deadline: float = math.inf,
+) -> None:
+    """Render the shards that are missing, beginning none after the deadline (of `time.monotonic`)."""
     for shard in range(recipe.shards):
         path = folder / f"pairs_{shard:03d}.safetensors"
-        if path.exists():
+        if path.exists() or time.monotonic() > deadline:
             continue
         start = shard * recipe.scenes_per_shard
         groups = [
@@ -84,14 +93,21 @@ def render_corpus(recipe: CorpusRecipe, folder: Path, report: Callable[[str], No
 
 
 def encode_corpus(
-    recipe: CorpusRecipe, vae: AutoencoderKL, folder: Path, report: Callable[[str], None], device: torch.device | str
-) -> None:
-    """Encode the rendered shards that have no latents yet."""
-    for shard in range(recipe.shards):
-        path = folder / f"latents_{shard:03d}.safetensors"
-        if path.exists():
+    recipe: CorpusRecipe,
+    vae: AutoencoderKL,
+    folder: Path,
+    report: Callable[[str], None],
+    device: torch.device | str,
+    *,
+    deadline: float = math.inf,
+) -> bool:
+    """Encode the rendered shards that have no latents yet; whether all shards have them now."""
+    paths = [folder / f"latents_{shard:03d}.safetensors" for shard in range(recipe.shards)]
+    for shard, path in enumerate(paths):
+        pairs = folder / f"pairs_{shard:03d}.safetensors"
+        if path.exists() or not pairs.exists() or time.monotonic() > deadline:
             continue
-        with safe_open(folder / f"pairs_{shard:03d}.safetensors", framework="pt") as file:
+        with safe_open(pairs, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
         generator = torch.Generator().manual_seed(shard)
@@ -110,6 +126,7 @@ def encode_corpus(
         }
         _save(path, tensors, metadata)
         report(f"encoded shard {shard + 1}/{recipe.shards}")
+    return all(path.exists() for path in paths)
 
 
 def load_corpus(recipe: CorpusRecipe, folder: Path, device: torch.device | str) -> Corpus:

@@ -1,18 +1,26 @@
-"""Trains the embedded set, stage by stage, in slices that resume: autoencoder, latents, editor, export."""
+"""Trains the embedded set, stage by stage, in slices that resume: autoencoder, pairs, editor, export."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from ...editors import OptimizeProgress, optimize
+from ..blocks.instructions import vocabulary
+from .corpus import CorpusRecipe, encode_corpus, load_corpus, render_corpus
+from .editor import EditorModel, EditorRecipe, build_scheduler, editor_loss, tokenize_corpus
+from .tokenizer import build_tokenizer
 from .vae import VAERecipe, build_vae, fold_latent_statistics, vae_batch, vae_loss
 
 _VALIDATION_PICTURES = 256
+_STATISTICS_BATCHES = 32
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,54 +28,127 @@ class EmbeddedRecipe:
     """Everything that decides the weights of the embedded set."""
 
     vae: VAERecipe = field(default_factory=VAERecipe)
+    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
+    editor: EditorRecipe = field(default_factory=EditorRecipe)
 
 
-Report = Callable[[str], None]
+@dataclass(frozen=True, kw_only=True)
+class TrainedSet:
+    """The networks of an embedded set."""
+
+    vae: AutoencoderKL
+    model: EditorModel
+    tokenizer: CLIPTokenizer
+    step: int
+    """Gradient steps the editor has seen."""
+
+
+def train_embedded(
+    recipe: EmbeddedRecipe,
+    folder: Path,
+    *,
+    device: torch.device | str,
+    max_seconds: float = math.inf,
+    report: Report = print,
+) -> TrainedSet | None:
+    """Go on training in `folder` for one slice.
+
+    Args:
+        recipe: what to train.
+        folder: where data, state and results live; every stage skips what is done.
+        device: where to train.
+        max_seconds: length of this slice; shards of data that have begun are finished.
+        report: receives progress lines.
+
+    Returns:
+        The set as it stands once the editor has begun to learn, finished when its step is the recipe's last; None
+        before.
+    """
+    end = time.monotonic() + max_seconds
+    vae = train_vae(recipe.vae, folder, device=device, max_seconds=max_seconds, report=report)
+    if vae is None:
+        return None
+    render_corpus(recipe.corpus, folder, report, device, deadline=end)
+    if not encode_corpus(recipe.corpus, vae, folder, report, device, deadline=end):
+        return None
+    return train_editor(recipe, vae, folder, device=device, max_seconds=end - time.monotonic(), report=report)
 
 
 def train_vae(
     recipe: VAERecipe, folder: Path, *, device: torch.device | str, max_seconds: float, report: Report
 ) -> AutoencoderKL | None:
-    """Train (or resume) the autoencoder; None while unfinished.
-
-    Args:
-        recipe: architecture and training.
-        folder: where state and result live; a finished result is loaded, not trained again.
-        device: where to train.
-        max_seconds: length of this slice.
-        report: receives progress lines.
-    """
-    torch.manual_seed(recipe.optimize.seed)
-    vae = build_vae(recipe).to(device, memory_format=torch.channels_last)
+    """Train (or resume) the autoencoder; None while unfinished. A finished one is loaded, not trained again."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.optimize.seed)
+        vae = build_vae(recipe).to(device, memory_format=torch.channels_last)
     finished = folder / "vae.safetensors"
     if finished.exists():
         vae.load_state_dict(load_file(finished))
         return vae.eval()
-    parameters = {name: p for name, p in vae.named_parameters()}
 
     def loss_fn(step: int, generator: torch.Generator) -> torch.Tensor:
         images, weights = vae_batch(recipe, "train", step * recipe.batch_size // 2, generator, device)
         return vae_loss(vae, recipe, images, weights, generator)
 
-    def show(progress: OptimizeProgress) -> None:
-        report(f"vae {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
-
     step, average = optimize(
-        parameters, loss_fn, recipe.optimize, state_path=folder / "vae.state", max_seconds=max_seconds, report=show
+        dict(vae.named_parameters()),
+        loss_fn,
+        recipe.optimize,
+        state_path=folder / "vae.state",
+        max_seconds=max_seconds,
+        report=_reporter("vae", report),
     )
     vae.load_state_dict({**vae.state_dict(), **average})
     vae.eval()
-    for line in measure_vae(vae, recipe, device).items():
-        report("vae {}: {:.2f} dB".format(*line))
+    for name, value in measure_vae(vae, recipe, device).items():
+        report(f"vae {name}: {value:.2f} dB")
     if step < recipe.optimize.steps:
         return None
     generator = torch.Generator(device).manual_seed(0)
-    images = torch.cat(
-        [vae_batch(recipe, "train", 10_000_000 + i * recipe.batch_size, generator, device)[0] for i in range(32)]
-    )
+    starts = range(10_000_000, 10_000_000 + _STATISTICS_BATCHES * recipe.batch_size, recipe.batch_size)
+    images = torch.cat([vae_batch(recipe, "train", start, generator, device)[0] for start in starts])
     fold_latent_statistics(vae, images)
-    save_file({k: v.contiguous() for k, v in vae.state_dict().items()}, finished)
+    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, finished)
     return vae
+
+
+def train_editor(
+    recipe: EmbeddedRecipe,
+    vae: AutoencoderKL,
+    folder: Path,
+    *,
+    device: torch.device | str,
+    max_seconds: float,
+    report: Report,
+) -> TrainedSet:
+    """Train (or resume) text encoder and UNet on the encoded pairs; returns their averaged weights."""
+    tokenizer = build_tokenizer(vocabulary(), length=recipe.editor.text_length)
+    size = recipe.corpus.image_size // 2 ** (len(recipe.vae.block_out_channels) - 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.editor.optimize.seed)
+        model = EditorModel(
+            recipe.editor, vocabulary=len(tokenizer), channels=recipe.vae.latent_channels, size=size
+        ).to(device)
+    scheduler = build_scheduler()
+    corpus = load_corpus(recipe.corpus, folder, device)
+    tokens = tokenize_corpus(corpus, tokenizer, device)
+    step, average = optimize(
+        dict(model.named_parameters()),
+        lambda step, generator: editor_loss(model, recipe.editor, scheduler, corpus, tokens, generator),
+        recipe.editor.optimize,
+        state_path=folder / "editor.state",
+        max_seconds=max_seconds,
+        report=_reporter("editor", report),
+    )
+    model.load_state_dict({**model.state_dict(), **average})
+    return TrainedSet(vae=vae, model=model.eval(), tokenizer=tokenizer, step=step)
+
+
+def _reporter(name: str, report: Report) -> Callable[[OptimizeProgress], None]:
+    def show(progress: OptimizeProgress) -> None:
+        report(f"{name} {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
+
+    return show
 
 
 @torch.no_grad()

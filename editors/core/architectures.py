@@ -53,12 +53,11 @@ _SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
     "clip_sample": False,
-    "timestep_spacing": "leading",
 }
 
 STABLE_DIFFUSION_15 = Architecture(unet=_UNET, vae=_VAE, text_encoder=_TEXT, scheduler=_SCHEDULER)
 """Stable Diffusion 1.5."""
 INSTRUCT_PIX2PIX = Architecture(
-    unet={**_UNET, "in_channels": 8}, vae=_VAE, text_encoder=_TEXT, scheduler={**_SCHEDULER, "timestep_spacing": "leading"}
+    unet={**_UNET, "in_channels": 8}, vae=_VAE, text_encoder=_TEXT, scheduler=_SCHEDULER
 )
 """timbrooks/instruct-pix2pix."""
