@@ -3,6 +3,7 @@
 import jaxtyping
 import pytest
 import torch
+
 from maskedit.editors import EditRequest, EditResult, EditTrace, Instruction
 
 INSTRUCTIONS = (Instruction(text="make it blue"),)
