@@ -52,9 +52,11 @@ if TYPE_CHECKING:
     from .core.attention import attention_sites as attention_sites
     from .core.backbone import Architecture as Architecture
     from .core.backbone import Backbone as Backbone
+    from .core.backbone import Conditioning as Conditioning
     from .foi import FoI as FoI
     from .ip2p import IP2P as IP2P
     from .parts.masks import composite as composite
+    from .parts.masks import dilate_mask as dilate_mask
     from .parts.masks import outside_change as outside_change
     from .parts.tokens import compose_instructions as compose_instructions
 
@@ -67,9 +69,11 @@ _LAZY = {
     "attention_sites": ".core.attention",
     "Architecture": ".core.backbone",
     "Backbone": ".core.backbone",
+    "Conditioning": ".core.backbone",
     "FoI": ".foi",
     "IP2P": ".ip2p",
     "composite": ".parts.masks",
+    "dilate_mask": ".parts.masks",
     "outside_change": ".parts.masks",
     "compose_instructions": ".parts.tokens",
 }

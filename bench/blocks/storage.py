@@ -1,7 +1,7 @@
 """How scenes, edits and pictures of the blocks world are written to files, and read back."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def write_points(path: Path, points: Float[np.ndarray, "point 3"], colors: Float
     path.write_text("\n".join([*header, "end_header", *rows]) + "\n", encoding="ascii")
 
 
-def write_video(path: Path, images: Float[Tensor, "frame 3 height width"], *, fps: float = 12.0) -> None:
+def write_video(path: Path, images: Float[Tensor, "frame 3 height width"], *, fps: int = 12) -> None:
     """Write an H.264 mp4 that ordinary players show.
 
     Raises:
@@ -139,7 +139,7 @@ def write_video(path: Path, images: Float[Tensor, "frame 3 height width"], *, fp
         writer.close()
 
 
-def frame_names(count: int) -> Sequence[str]:
+def frame_names(count: int) -> list[str]:
     """Names that sort in the order of the frames."""
     return [f"frame_{number:05d}" for number in range(count)]
 
