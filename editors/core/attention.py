@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -42,6 +42,7 @@ class AttentionSite:
     """Position among the sites of the same kind and stage, in execution order."""
 
 
+@runtime_checkable
 class ScoresEdit(Protocol):
     """Changes attention logits before the softmax."""
 
@@ -63,6 +64,7 @@ class ScoresEdit(Protocol):
         ...
 
 
+@runtime_checkable
 class ProbsReader(Protocol):
     """Reads attention probabilities and changes nothing."""
 
@@ -81,6 +83,7 @@ class ProbsReader(Protocol):
         ...
 
 
+@runtime_checkable
 class QkvEdit(Protocol):
     """Replaces queries, keys and values before the product, e.g. to share them across views or to add learned ones."""
 
@@ -99,6 +102,7 @@ class QkvEdit(Protocol):
         ...
 
 
+@runtime_checkable
 class OutputEdit(Protocol):
     """Changes the attended values of each branch, after the product and before the output projection."""
 

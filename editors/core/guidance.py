@@ -5,7 +5,7 @@ Linear guidance means the same for epsilon and for v predictions of one noisy pi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,7 @@ from .errors import InputError
 from .types import Branch, LatentMask, Latents
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """Turns the branches' predictions into one."""
 

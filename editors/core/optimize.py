@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import safe_open
@@ -19,6 +19,7 @@ from torch import Tensor
 from .errors import SessionError
 
 
+@runtime_checkable
 class LossFn(Protocol):
     """Computes the scalar loss of one step."""
 

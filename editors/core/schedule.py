@@ -5,7 +5,7 @@ timesteps, which no library scheduler allows. Euler ancestral is diffusers' own.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
@@ -17,6 +17,7 @@ from .errors import InputError, ModelError
 from .types import Latents
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """One run from noisy to clean latents."""
 

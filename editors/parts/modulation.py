@@ -17,7 +17,6 @@ from ..core.types import Branch, LatentMask
 from .masks import mask_to_grid
 
 
-
 def boost_at(time: Float[Tensor, "*any"], boost: float) -> Float[Tensor, "*any"]:
     """xi(t) = boost * t^4 for t in [0, 1] (Eq. 7)."""
     return boost * time**4
