@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .core.backbone import Architecture as Architecture
     from .core.backbone import Backbone as Backbone
     from .core.backbone import Conditioning as Conditioning
+    from .core.objective import diffusion_loss as diffusion_loss
     from .foi import FoI as FoI
     from .ip2p import IP2P as IP2P
     from .parts.masks import composite as composite
@@ -70,6 +71,7 @@ _LAZY = {
     "Architecture": ".core.backbone",
     "Backbone": ".core.backbone",
     "Conditioning": ".core.backbone",
+    "diffusion_loss": ".core.objective",
     "FoI": ".foi",
     "IP2P": ".ip2p",
     "composite": ".parts.masks",

@@ -119,10 +119,10 @@ def encode_corpus(
         latents = latents.unflatten(0, pictures.shape[:2])
         size = latents.shape[-2:]
         tensors = {
-            "source": latents[:, 0].half(),
-            "target": latents[:, 1:].flatten(0, 1).half(),
-            "masks": F.adaptive_avg_pool2d(stored["masks"].float(), size).half(),
-            "changed": F.adaptive_avg_pool2d(stored["changed"].float(), size).half(),
+            "source": latents[:, 0],
+            "target": latents[:, 1:].flatten(0, 1),
+            "masks": F.adaptive_avg_pool2d(stored["masks"].float(), size),
+            "changed": F.adaptive_avg_pool2d(stored["changed"].float(), size),
         }
         _save(path, tensors, metadata)
         report(f"encoded shard {shard + 1}/{recipe.shards}")

@@ -14,8 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ...editors import AttentionStore, OptimizeConfig, attention_control, compose_instructions, Instruction
-
+from ...editors import (
+    AttentionStore,
+    Instruction,
+    OptimizeConfig,
+    attention_control,
+    compose_instructions,
+    diffusion_loss,
+)
 from .corpus import Corpus
 
 
@@ -171,17 +177,21 @@ def editor_loss(
     # Instructions are decided at high noise, so high timesteps are drawn more often.
     timesteps = (uniform(batch).sqrt() * 1000).long().clamp(0, 999)
     noise = torch.randn(target.shape, generator=generator, device=generator.device).to(device)
-    noisy = scheduler.add_noise(target, noise, timesteps)
-    wanted = scheduler.get_velocity(target, noise, timesteps)
 
     cells = target.shape[-2] * target.shape[-1]
     store = AttentionStore(tokens=cells, stages=("up",))
     embeds = model.text_encoder(ids).last_hidden_state
     with attention_control(model.unet, [store], branches=("text",)):
-        predicted = model.unet(torch.cat([noisy, condition], 1), timesteps, embeds).sample
-
-    weight = 1 + recipe.changed_weight * corpus.changed[rows]
-    loss = ((predicted - wanted) ** 2 * weight).mean() / weight.mean()
+        loss = diffusion_loss(
+            model.unet,
+            scheduler,
+            target,
+            noise=noise,
+            timesteps=timesteps,
+            embeds=embeds,
+            condition=condition,
+            weight=1 + recipe.changed_weight * corpus.changed[rows],
+        )
 
     named = tokens.keywords[rows] * (~(no_text | no_image))[:, None, None]
     masks = corpus.masks[rows].flatten(2).repeat(1, 2, 1)
