@@ -46,7 +46,7 @@ class EditorRecipe:
     flat_weight: float = 0.25
     """Weight of the unevenness of attention inside the true mask, and its level outside."""
     optimize: OptimizeConfig = field(
-        default_factory=lambda: OptimizeConfig(steps=10000, learning_rate=6e-4, warmup_steps=200, ema_decay=0.999)
+        default_factory=lambda: OptimizeConfig(steps=7000, learning_rate=6e-4, warmup_steps=200, ema_decay=0.999)
     )
 
 
