@@ -53,9 +53,9 @@ class EditPairs:
     specs: tuple[PairSpec, ...]
     source: Float[Tensor, "batch 3 height width"]
     target: Float[Tensor, "batch 3 height width"]
-    masks: tuple[Bool[Tensor, "edit height width"], ...]
-    """For each pair and edit: the silhouettes of its blocks before and after. What a mirror shows of them belongs to
-    the mask only where the instruction names the image in the mirror; `changed` has both."""
+    masks: tuple[Bool[Tensor, "_ height width"], ...]
+    """For each pair one mask per edit: the silhouettes of its blocks before and after. What a mirror shows of them
+    belongs to the mask only where the instruction names the image in the mirror; `changed` has both."""
     changed: Bool[Tensor, "batch 1 height width"]
     """Pixels that truly change, shadows included."""
     source_objects: Bool[Tensor, "batch 1 height width"]
