@@ -112,6 +112,24 @@ def test_a_turning_block_hides_one_of_its_sides():
     assert 0.1 < far.occluded[0][on_cube].float().mean() < 0.9
 
 
+def test_a_turning_block_carries_its_pixels_around_its_axis():
+    angle = 0.25
+    picture = render([SCENE], [CAMERA], height=SIZE)
+    found = optical_flow([SCENE], [CAMERA], [moved(SCENE, 0, yaw=angle)], [CAMERA], height=SIZE)
+    on_cube = picture.block_mask(0)[0]
+    offset = picture.points[0][on_cube] - torch.tensor([CUBE.x, CUBE.y, 0.0])
+    x, y, z = offset.unbind(-1)
+    cos, sin = math.cos(angle), math.sin(angle)
+    goal = torch.stack([CUBE.x + cos * x - sin * y, CUBE.y + sin * x + cos * y, z], -1)
+    pose, focal = camera_to_world(CAMERA)[None], torch.tensor([focal_length(CAMERA, SIZE)])
+    place, _ = project_points(pose, focal, goal[None], height=SIZE, width=SIZE)
+    row, column = on_cube.nonzero().unbind(-1)
+    expected = place[0] - torch.stack([column, row], -1) - 0.5
+    torch.testing.assert_close(found.flow[0][:, on_cube].T, expected, atol=5e-3, rtol=0)
+    # Most of the cube still faces the camera, and is found where it went.
+    assert found.occluded[0][on_cube].float().mean() < 0.1
+
+
 def test_pixels_that_leave_the_picture_are_occluded():
     found = optical_flow([SCENE], [CAMERA], [SCENE], [replace(CAMERA, azimuth=0.5)], height=SIZE)
     down, right = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
