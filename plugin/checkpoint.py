@@ -48,7 +48,9 @@ def find_checkpoint(folder: Path, step: int | None = None) -> Path:
         found = [path for path in found if path.name == f"step-{step:09d}.ckpt"]
     if not found:
         what = "checkpoint" if step is None else f"checkpoint of step {step}"
-        raise InputError(f"expected a {what} in {folder}, found none: give --load-dir RUN/{MODEL_FOLDER} of a nerfacto run")
+        raise InputError(
+            f"expected a {what} in {folder}, found none: give --load-dir RUN/{MODEL_FOLDER} of a nerfacto run"
+        )
     return found[-1]
 
 
@@ -62,7 +64,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors for damaged files.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"cannot read the checkpoint {path} ({reason}): give another with --load-dir or --load-step") from error
+        raise ModelError(
+            f"cannot read the checkpoint {path} ({reason}): give another with --load-dir or --load-step"
+        ) from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
     check_is_nerfacto(path, state["pipeline"])
@@ -85,8 +89,8 @@ def check_is_nerfacto(path: Path, weights: Mapping[str, Any]) -> None:
     if not all(any(name.startswith(prefix) for name in names) for prefix in wanted):
         kinds = sorted({".".join(name.split(".")[:2]) for name in names if name.startswith(_PREFIX)})
         raise ModelError(
-            f"{path} is not a nerfacto scene (it holds {', '.join(kinds[:4]) or 'no model'}): train one with `ns-train nerfacto`, "
-            "or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
+            f"{path} is not a nerfacto scene (it holds {', '.join(kinds[:4]) or 'no model'}): train one with "
+            "`ns-train nerfacto`, or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
         )
 
 
@@ -116,8 +120,8 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
             hint = advice
             if "embedding_appearance" in name or "camera_optimizer" in name:
                 hint = (
-                    f"the scene was trained on {was[0]} photos and {now[0]} are given: pass the same --data and the same options "
-                    "after nerfstudio-data (such as --eval-mode)"
+                    f"the scene was trained on {was[0]} photos and {now[0]} are given: pass the same --data and the "
+                    "same options after nerfstudio-data (such as --eval-mode)"
                 )
             raise ModelError(f"{name.removeprefix(_PREFIX)} in {path} has shape {was}, this model needs {now}: {hint}")
     return weights
@@ -138,7 +142,9 @@ def check_same_space(source_run: Path, transform: Tensor, scale: float) -> None:
     if not path.is_file():
         return
     was = json.loads(path.read_text())
-    close = np.allclose(was["transform"], transform.tolist(), atol=1e-4) and abs(was["scale"] - scale) < 1e-4 * abs(scale)
+    close = np.allclose(was["transform"], transform.tolist(), atol=1e-4) and abs(was["scale"] - scale) < 1e-4 * abs(
+        scale
+    )
     if not close:
         raise ModelError(
             f"the cameras do not lie where those of {source_run} lay: pass the same --data and the same options after "
@@ -155,7 +161,7 @@ def _plain(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
-    return suffix if not node.value else loader.construct_scalar(node)
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) and node.value else suffix
 
 
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _plain)
@@ -179,7 +185,9 @@ def read_source_run(checkpoint: Path) -> SourceRun | None:
         content = yaml.load(path.read_text(), Loader=_PlainLoader)
         return SourceRun(method=str(content["method_name"]), model=dict(content["pipeline"]["model"]))
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"cannot read {path} ({error}): give the checkpoint of a run that ns-train has written") from error
+        raise ModelError(
+            f"cannot read {path} ({error}): give the checkpoint of a run that ns-train has written"
+        ) from error
 
 
 def adopt_model_config(given: Any, default: Any, stored: Mapping[str, Any], keep: frozenset[str]) -> Any:

@@ -5,9 +5,8 @@ transformers, no weights. The defaults are those of in2n, in2n-small and in2n-ti
 (arXiv 2303.12789), with the editor, its masks and its checkpoint as flags.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
@@ -34,7 +33,9 @@ def _optimizers() -> dict[str, Any]:
     return {"proposal_networks": scene(), "fields": scene(), "camera_opt": cameras}
 
 
-def _method(name: str, *, steps: int, rays: int, patch_size: int, dtype: str) -> MaskeditTrainerConfig:
+def _method(
+    name: str, *, steps: int, rays: int, patch_size: int, dtype: Literal["auto", "float32"]
+) -> MaskeditTrainerConfig:
     return MaskeditTrainerConfig(
         method_name=name,
         steps_per_eval_batch=1000,
@@ -46,12 +47,7 @@ def _method(name: str, *, steps: int, rays: int, patch_size: int, dtype: str) ->
             datamanager=MaskeditDataManagerConfig(
                 train_num_rays_per_batch=rays, eval_num_rays_per_batch=4096, patch_size=patch_size
             ),
-            model=MaskeditModelConfig(
-                eval_num_rays_per_chunk=1 << 15,
-                average_init_density=0.01,
-                camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
-                use_lpips=patch_size > 1,
-            ),
+            model=MaskeditModelConfig(use_lpips=patch_size > 1),
             editor=SceneEditorConfig(dtype=dtype),
         ),
         optimizers=_optimizers(),
@@ -62,7 +58,7 @@ def _method(name: str, *, steps: int, rays: int, patch_size: int, dtype: str) ->
 
 maskedit = MethodSpecification(
     config=_method("maskedit", steps=15000, rays=16384, patch_size=32, dtype="float32"),
-    description="Edit a nerfacto scene by instruction, and keep what was not asked to change. L1 and LPIPS; full precision.",
+    description="Edit a nerfacto scene by instruction and keep the rest; L1 and LPIPS, editor in full precision.",
 )
 maskedit_small = MethodSpecification(
     config=_method("maskedit-small", steps=30000, rays=16384, patch_size=32, dtype="auto"),
@@ -72,6 +68,3 @@ maskedit_tiny = MethodSpecification(
     config=_method("maskedit-tiny", steps=30000, rays=4096, patch_size=1, dtype="auto"),
     description="maskedit with the editor in half precision, fewer rays and no LPIPS, for the least memory.",
 )
-
-METHODS = {spec.config.method_name: spec for spec in (maskedit, maskedit_small, maskedit_tiny)}
-"""The methods by name."""

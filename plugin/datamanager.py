@@ -75,19 +75,25 @@ class MaskeditDataManager(VanillaDataManager):
         """Read the photos and set the working set to the originals."""
         config = self.config
         if config.train_num_times_to_repeat_images != -1:
-            raise InputError("photos can't be exchanged while they are edited: leave --train-num-times-to-repeat-images at -1")
+            raise InputError(
+                "photos can't be exchanged while they are edited: leave --train-num-times-to-repeat-images at -1"
+            )
         _check_photos(self.train_dataset.image_filenames, self.train_dataset.cameras)
         random.seed(seed_for(config.subset_seed, Draw.SETUP, 0))
         super().setup_train()
-        self.batch: dict[str, Any] = self._sort_by_camera(next(self.iter_train_image_dataloader))
+        cached = next(self.iter_train_image_dataloader)
+        assert isinstance(cached, dict)
+        self.batch: dict[str, Any] = self._sort_by_camera(cached)
+        # nerfstudio's loader would keep a second copy of every photo.
+        self.train_image_dataloader.cached_collated_batch = self.batch
         self.views = tuple(int(i) for i in self.batch["image_idx"])
         images: Tensor = self.batch["image"]
         if images.shape[-1] != 3:
             raise InputError("expected photos without transparency: save them as RGB first")
         if min(images.shape[1:3]) < config.patch_size or config.train_num_rays_per_batch < config.patch_size**2:
             raise InputError(
-                f"photos of {images.shape[2]}x{images.shape[1]} pixels and {config.train_num_rays_per_batch} rays hold no patch "
-                f"of {config.patch_size}x{config.patch_size}: pass a smaller --pipeline.datamanager.patch-size"
+                f"photos of {images.shape[2]}x{images.shape[1]} pixels and {config.train_num_rays_per_batch} rays hold "
+                f"no patch of {config.patch_size}x{config.patch_size}: pass a smaller --pipeline.datamanager.patch-size"
             )
         self._originals = to_bytes(images)
         self.batch["image"] = from_bytes(self._originals).to(images.device)
@@ -125,6 +131,11 @@ class MaskeditDataManager(VanillaDataManager):
         """The photo of a view, as it was taken; a copy, so that nobody changes it."""
         return self._originals[view].clone()
 
+    def replace_original(self, view: int, photo: UInt8[Tensor, "height width 3"]) -> None:
+        """Take another picture for the photo of a view: that which an earlier run left."""
+        self.show(view, photo)
+        self._originals[view] = photo
+
     def shown(self, view: int) -> UInt8[Tensor, "height width 3"]:
         """What a view trains on now."""
         return to_bytes(self.batch["image"][view])
@@ -132,7 +143,9 @@ class MaskeditDataManager(VanillaDataManager):
     def show(self, view: int, image: UInt8[Tensor, "height width 3"]) -> None:
         """Train on an edited photo from now on."""
         if image.shape != self._originals[view].shape:
-            raise InputError(f"expected an edit of shape {tuple(self._originals[view].shape)}, got {tuple(image.shape)}")
+            raise InputError(
+                f"expected an edit of shape {tuple(self._originals[view].shape)}, got {tuple(image.shape)}"
+            )
         self.batch["image"][view] = from_bytes(image).to(self.batch["image"].device)
 
     def show_original(self, view: int) -> None:
@@ -152,6 +165,6 @@ def _check_photos(files: list[Path], cameras: Cameras) -> None:
     if len(sizes) > 1:
         (width, height), (other_width, other_height) = sorted(sizes)[:2]
         raise InputError(
-            f"expected photos of one size, got {width}x{height} and {other_width}x{other_height}: resize them, with their "
-            "intrinsics, to one size first"
+            f"expected photos of one size, got {width}x{height} and {other_width}x{other_height}: resize them, "
+            "with their intrinsics, to one size first"
         )

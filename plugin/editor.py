@@ -1,9 +1,10 @@
 """Which editor a run uses, as flags; loading it waits until the first edit."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, assert_never
 
-from ..editors import BackboneConfig, Editor, FoIConfig, IP2PConfig
+from ..editors import BackboneConfig, Editor, FoIConfig, IP2PConfig, ModelError, locate_checkpoint
 
 SCENE_STEPS = 20
 """Denoising steps of one edit; a scene takes hundreds of edits, so fewer than a single picture gets."""
@@ -50,3 +51,28 @@ class SceneEditorConfig(BackboneConfig):
         from ..editors import load_editor
 
         return load_editor(self.chosen, self)
+
+
+def check_editor_is_there(config: SceneEditorConfig, *, fetch: bool) -> None:
+    """Refuse a checkpoint that is not there, without loading it.
+
+    Args:
+        config: names the checkpoint.
+        fetch: also ask the hub, because the first edit is hours away.
+
+    Raises:
+        ModelError: if it is missing or can't be reached.
+    """
+    location = locate_checkpoint(config)
+    if not fetch or isinstance(location, Path):
+        return
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(location, "model_index.json", revision=config.revision, local_files_only=config.offline)
+    except Exception as error:  # The hub's client raises errors of several libraries.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"the editor's checkpoint {location} can't be reached ({reason}): pass a folder with "
+            "--pipeline.editor.model or --pipeline.editor.model-dir"
+        ) from error

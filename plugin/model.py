@@ -25,8 +25,12 @@ class MaskeditModelConfig(NerfactoModelConfig):
     """nerfacto, with the losses of editing."""
 
     _target: type = field(default_factory=lambda: MaskeditModel)
+    eval_num_rays_per_chunk: int = 1 << 15
+    """Rays rendered at once."""
+    average_init_density: float = 0.01
+    """Density before training, as in the method nerfacto."""
     use_lpips: bool = True
-    """Whether patches are compared with LPIPS while editing; needs AlexNet's weights (torchvision fetches them once)."""
+    """Whether patches are compared with LPIPS while editing; needs AlexNet's weights, which are fetched once."""
     lpips_loss_mult: float = 1.0
     """Weight of LPIPS beside L1."""
 
@@ -143,8 +147,8 @@ def _load_lpips(device: torch.device) -> Perceptual:
         net = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).net
     except Exception as error:  # Fetching fails with errors of sockets, TLS, HTTP and damaged files.
         raise ModelError(
-            f"LPIPS needs AlexNet's weights, which could not be loaded ({error}): pass --pipeline.model.use-lpips False, "
-            "or put alexnet-owt-7be5be79.pth into the folder checkpoints of torch.hub.get_dir()"
+            f"LPIPS needs AlexNet's weights, which could not be loaded ({error}): pass --pipeline.model.use-lpips "
+            "False, or put alexnet-owt-7be5be79.pth into the folder checkpoints of torch.hub.get_dir()"
         ) from error
     net = net.to(device).requires_grad_(False).eval()
     return lambda first, second: net(first, second, normalize=True)

@@ -11,7 +11,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from ..editors import Image, InputError, Instruction, ModelError
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
-from .editor import SCENE_STEPS, SceneEditorConfig
+from .editor import SCENE_STEPS, SceneEditorConfig, check_editor_is_there
 from .edits import EditRules, SceneEdits, Settings
 from .model import MaskeditModel, MaskeditModelConfig
 from .session import EditSession
@@ -33,7 +33,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     instructions: tuple[str, ...] = ()
     """What to change, e.g. "make the red cube blue"; several are carried out together, each in its own region."""
     keywords: tuple[str, ...] = ()
-    """For each instruction the words that name the object; "" = chosen by the editor. Empty = all chosen by the editor."""
+    """For each instruction the words that name the object; "" or no list = chosen by the editor."""
     strengths: tuple[float, ...] = ()
     """For each instruction its emphasis in [-10, 10]; empty = 1 for all."""
     edit_rate: int = 10
@@ -47,11 +47,11 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     masks: Literal["first-edit", "every-edit"] = "first-edit"
     """Whether a view keeps the masks of its first edit, or they are found anew each time."""
     nothing_found: Literal["skip", "stop"] = "skip"
-    """What to do with a view in which nothing is found: keep its photo, or stop. Nothing found anywhere always stops."""
+    """A view in which nothing is found keeps its photo, or stops the run. Nothing found anywhere always stops it."""
     reconstruct_steps: int = 0
-    """Steps of plain nerfacto training before edit step 0; needed where no checkpoint is loaded (nerfacto takes 30000)."""
+    """Steps of plain nerfacto training before edit step 0, for a run without a checkpoint (nerfacto takes 30000)."""
     resume: bool = True
-    """Whether a checkpoint of a maskedit run continues that run; False = a new edit begins from its scene and the photos."""
+    """Whether a checkpoint of a maskedit run continues that run; False = a new edit begins from what it made."""
     dry_run: int = 0
     """Edit that many views, write their strips and masks, and end before training; 0 = train."""
 
@@ -70,7 +70,9 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
         for name in ("keywords", "strengths"):
             values = getattr(self, name)
             if values and len(values) != len(self.instructions):
-                raise ValueError(f"expected one of {name} for each of {len(self.instructions)} instructions, got {len(values)}")
+                raise ValueError(
+                    f"expected one of {name} for each of {len(self.instructions)} instructions, got {len(values)}"
+                )
         if self.instructions:
             self.read_instructions()
 
@@ -96,11 +98,12 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             InputError: naming the flag to change.
         """
         self.read_instructions()
+        check_editor_is_there(self.editor, fetch=self.reconstruct_steps > 0)
         steps = self.editor.chosen.steps or SCENE_STEPS
         if round(self.lower_bound * TRAIN_TIMESTEPS) < steps:
             raise InputError(
-                f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through: pass "
-                f"--pipeline.lower-bound {steps / TRAIN_TIMESTEPS:g} or more"
+                f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through:"
+                f" pass --pipeline.lower-bound {steps / TRAIN_TIMESTEPS:g} or more"
             )
         if self.model.use_lpips and self.datamanager.patch_size < 2:
             raise InputError(
@@ -135,13 +138,18 @@ class MaskeditPipeline(VanillaPipeline):
 
     config: MaskeditPipelineConfig
     datamanager: MaskeditDataManager
-    model: MaskeditModel
 
     def __init__(self, config: MaskeditPipelineConfig, device: Any, **kwargs: Any) -> None:
         super().__init__(config, device, **kwargs)
-        self.model.patch_size = config.datamanager.patch_size
+        self.scene_model.patch_size = config.datamanager.patch_size
         self.edits: SceneEdits | None = None
         self._seed: int | None = None
+
+    @property
+    def scene_model(self) -> MaskeditModel:
+        """The model under its own type."""
+        assert isinstance(self.model, MaskeditModel)
+        return self.model
 
     def begin(
         self,
@@ -191,7 +199,7 @@ class MaskeditPipeline(VanillaPipeline):
         """Switch between reconstruction and editing; returns the edit step, negative while reconstructing."""
         assert self.edits is not None
         edit_step = step - self.edits.session.edit_start
-        self.model.set_editing(edit_step >= 0)
+        self.scene_model.set_editing(edit_step >= 0)
         self.datamanager.uses_patches = edit_step >= 0
         return edit_step
 
@@ -206,8 +214,8 @@ class MaskeditPipeline(VanillaPipeline):
             self.edits.run_due(edit_step)
         seed_everything(seed_for(self._seed, Draw.FORWARD, step))
         outputs = self._model(ray_bundle)
-        metrics = self.model.get_metrics_dict(outputs, batch)
-        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+        metrics = self.scene_model.get_metrics_dict(outputs, batch)
+        return outputs, self.scene_model.get_loss_dict(outputs, batch, metrics), metrics
 
     @torch.no_grad()
     def render_view(self, view: int) -> Image:
@@ -216,25 +224,27 @@ class MaskeditPipeline(VanillaPipeline):
         Raises:
             ModelError: if the scene renders to something that is not a number.
         """
-        was_training = self.model.training
-        self.model.eval()
+        was_training = self.scene_model.training
+        self.scene_model.eval()
         try:
             camera = self.datamanager.camera(view)
             camera.camera_to_worlds = self._optimised_pose(view, camera.camera_to_worlds)
             # Half precision is for training; an edit should not depend on it.
             with torch.autocast(device_type=self.device.type, enabled=False):
-                color = self.model.get_outputs_for_camera(camera)["rgb"]
+                color = self.scene_model.get_outputs_for_camera(camera)["rgb"]
         finally:
-            self.model.train(was_training)
+            self.scene_model.train(was_training)
         if not torch.isfinite(color).all():
-            raise ModelError("the scene renders to NaN: continue from an older checkpoint (--load-step) or lower the learning rates")
+            raise ModelError(
+                "the scene renders to NaN: continue from an older checkpoint (--load-step) or lower the learning rates"
+            )
         return color.float().clamp(0, 1).permute(2, 0, 1)[None].cpu()
 
     def _photo(self, view: int) -> Image:
         return from_bytes(self.datamanager.original(view)).permute(2, 0, 1)[None]
 
     def _optimised_pose(self, view: int, poses: torch.Tensor) -> torch.Tensor:
-        optimizer = self.model.camera_optimizer
+        optimizer = self.scene_model.camera_optimizer
         if optimizer.config.mode == "off":
             return poses
         correction = optimizer(torch.tensor([self.datamanager.views[view]], device=self.device)).to(poses)
@@ -260,5 +270,5 @@ class MaskeditPipeline(VanillaPipeline):
 def seed_everything(seed: int) -> None:
     """Seed the global generators, from which nerfstudio draws its rays and samples."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)

@@ -3,6 +3,7 @@
     maskedit_session/session.json       settings, events (undo, pause, changed instruction), where editing began
     maskedit_session/edits-000/         one JSON, PNG, mask and strip for each edit, by edit step and view
     maskedit_session/start.ckpt         the scene before the first edit, where it was reconstructed in the same run
+    maskedit_session/base/              what an earlier session made of the photos, where its scene is edited anew
 
 The working set is never stored as such: it is a function of the edits and events up to an edit step. So going back to
 a checkpoint means to forget what is newer, and undo is an event like any other. A reset begins a new generation, a new
@@ -79,7 +80,9 @@ class EditSession:
         self._records = {(r.step, r.view): r for r in self._read_records()}
 
     @classmethod
-    def create(cls, root: Path, *, settings: Mapping[str, Any], start_step: int, edit_start: int, source: str | None) -> "EditSession":
+    def create(
+        cls, root: Path, *, settings: Mapping[str, Any], start_step: int, edit_start: int, source: str | None
+    ) -> "EditSession":
         """Begin a session.
 
         Args:
@@ -115,7 +118,9 @@ class EditSession:
         try:
             state = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise SessionError(f"no edit session can be read at {path} ({error}): give the folder of a maskedit run") from error
+            raise SessionError(
+                f"no edit session can be read at {path} ({error}): give the folder of a maskedit run"
+            ) from error
         if state.get("format") != FORMAT:
             raise SessionError(
                 f"{path} has format {state.get('format')}, this version reads {FORMAT}: use the version that wrote it"
@@ -174,13 +179,21 @@ class EditSession:
             SessionError: naming the first setting that differs.
         """
         given = json.loads(json.dumps(settings, default=str))
-        for name in sorted(given.keys() | self.settings.keys()):
+        for name in sorted(given):
             was, now = self.settings.get(name), given.get(name)
             if was != now:
                 raise SessionError(
-                    f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the former to "
-                    "continue it, or --pipeline.resume False to begin a new edit from its scene"
+                    f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "
+                    "former to continue it, or --pipeline.resume False to begin a new edit from its scene"
                 )
+
+    def save_base(self, view: int, image: UInt8[Tensor, "height width 3"]) -> None:
+        """Keep the picture an earlier session left of a view; here it stands for the photo."""
+        write_image(self.root / "base" / f"{view:05d}.png", image)
+
+    def base(self) -> dict[int, UInt8[Tensor, "height width 3"]]:
+        """The pictures that stand for photos, by view."""
+        return {int(path.stem): read_image(path) for path in sorted((self.root / "base").glob("*.png"))}
 
     def save_edit(
         self,

@@ -57,7 +57,7 @@ def given_checkpoint(config: Any) -> Path | None:
 
 
 def continue_in_place(config: Any) -> Any:
-    """The config of the run to go on with: that of the checkpoint where it belongs to a maskedit run, else the given one.
+    """The config to go on with: in the folder of the checkpoint's run where that is a maskedit run, else as given.
 
     An interrupted run goes on in its own folder, so that its scene, edits and config stay together.
     """
@@ -81,6 +81,12 @@ def _remove_fresh_folder(folder: Path) -> None:
         folder.rmdir()
 
 
+def _names_own_run(config: Any) -> bool:
+    """Whether --load-dir is the folder of this very run, so that --load-step speaks of its steps."""
+    own = config.get_checkpoint_dir().resolve()
+    return config.load_dir is not None and Path(config.load_dir).resolve() in (own, own.parent)
+
+
 def find_start(config: Any) -> Start:
     """Find the checkpoint and the session to begin with.
 
@@ -93,7 +99,8 @@ def find_start(config: Any) -> Start:
         session = EditSession.open(config.get_base_dir() / FOLDER)
         session.check_settings(pipeline.session_settings(config.machine.seed))
         if list(config.get_checkpoint_dir().glob("step-*.ckpt")):
-            return Start(checkpoint=find_checkpoint(config.get_checkpoint_dir()), session=session)
+            step = config.load_step if _names_own_run(config) else None
+            return Start(checkpoint=find_checkpoint(config.get_checkpoint_dir(), step), session=session)
         return Start(checkpoint=session.source, session=session)
     source = given_checkpoint(config)
     if source is None and not (pipeline.reconstruct_steps or pipeline.dry_run):

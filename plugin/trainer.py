@@ -1,9 +1,9 @@
 """nerfstudio's trainer with step counts of its own, checkpoints that a kill can't tear, and resuming that is exact.
 
 Training steps go on from the checkpoint's, because nerfacto's samplers depend on them; edit steps are counted from the
-step at which editing began, `EditSession.edit_start`. `--max-num-iterations` means edit steps, whatever nerfstudio's own
-loop takes it for (1.1.5 adds it to the checkpoint's step, later versions count that step in): the loop is given more
-than enough and stopped at the end.
+step at which editing began, `EditSession.edit_start`. `--max-num-iterations` means edit steps, whatever nerfstudio's
+own loop takes it for (1.1.5 adds it to the checkpoint's step, later versions count that step in): the loop is given
+more than enough and stopped at the end.
 """
 
 import shutil
@@ -22,7 +22,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ..editors import ModelError, SessionError
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .edits import SceneEdits, format_duration
-from .pipeline import MaskeditPipeline, seed_everything
+from .model import MaskeditModelConfig
+from .pipeline import MaskeditPipeline, MaskeditPipelineConfig, seed_everything
 from .session import FOLDER, EditSession
 from .start import DRY_RUN_FOLDER, Start, continue_in_place, find_start, one_line
 from .storage import one_line_on_failure, probe_folder
@@ -40,8 +41,15 @@ class MaskeditTrainerConfig(TrainerConfig):
     """A run of maskedit."""
 
     _target: type = field(default_factory=lambda: MaskeditTrainer)
+    pipeline: MaskeditPipelineConfig = field(default_factory=MaskeditPipelineConfig)
+    """What to edit, with what, and how often."""
     max_num_iterations: int = 15000
     """Edit steps of the whole run, however often it is interrupted; steps of reconstruction come on top."""
+
+    def save_config(self) -> None:
+        """Write config.yml; ns-train does so before anything else, so a folder that can't be written shows here."""
+        with one_line(), one_line_on_failure(self.get_base_dir() / "config.yml"):
+            super().save_config()
 
 
 class MaskeditTrainer(Trainer):
@@ -54,6 +62,8 @@ class MaskeditTrainer(Trainer):
         with one_line():
             # The caller's config stays as it is; this copy is brought in line with the checkpoint.
             config = continue_in_place(replace(config, pipeline=replace(config.pipeline)))
+            # Half precision is for GPUs; nerfstudio would say so and warn about its scaler.
+            config.mixed_precision &= config.machine.device_type != "cpu"
             super().__init__(config, local_rank, world_size)
         self.session: EditSession | None = None
         self.requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -103,14 +113,9 @@ class MaskeditTrainer(Trainer):
         checkpoint = self._start.checkpoint
         self._state = None if checkpoint is None else read_checkpoint(checkpoint)
         run = None if checkpoint is None else read_source_run(checkpoint)
-        if run is None:
-            return
-        from .config import METHODS  # It imports this module to name its trainer.
-
-        given = self.config.pipeline.model
-        method = METHODS.get(str(self.config.method_name))
-        default = given if method is None else method.config.pipeline.model
-        self.config.pipeline.model = adopt_model_config(given, default, run.model, KEPT_MODEL_FIELDS)
+        if run is not None:
+            given = self.config.pipeline.model
+            self.config.pipeline.model = adopt_model_config(given, MaskeditModelConfig(), run.model, KEPT_MODEL_FIELDS)
         if self._start.session is None:
             self.config.save_config()
 
@@ -124,6 +129,9 @@ class MaskeditTrainer(Trainer):
             check_same_space(run, outputs.dataparser_transform, float(outputs.dataparser_scale))
         first = 0 if state is None else int(state["step"]) + 1
         session = self.session = start.session or self._create_session(first)
+        session.check_settings({"photos": self._photo_counts()})
+        for view, picture in session.base().items():
+            self.pipeline.datamanager.replace_original(view, picture)
         was_reset = session.generation != (state or {}).get("maskedit", {}).get("generation", 0)
         if was_reset:
             # The newest checkpoint is older than the reset, so the run goes on from the first scene.
@@ -150,7 +158,7 @@ class MaskeditTrainer(Trainer):
         pipeline.set_step(self._start_step)
         if self.config.pipeline.dry_run:
             return
-        pipeline.model.load_perceptual()
+        pipeline.scene_model.load_perceptual()
         if self._start.session is not None:
             CONSOLE.log(
                 f"continuing the session at {session.root}: edit step {self.edit_step} of {self._edit_steps}, "
@@ -169,13 +177,29 @@ class MaskeditTrainer(Trainer):
         root = self.base_dir / (DRY_RUN_FOLDER if pipeline.dry_run else FOLDER)
         if pipeline.dry_run and root.is_dir():
             shutil.rmtree(root)
-        return EditSession.create(
+        settings = pipeline.session_settings(self.config.machine.seed) | {"photos": self._photo_counts()}
+        session = EditSession.create(
             root,
-            settings=pipeline.session_settings(self.config.machine.seed),
+            settings=settings,
             start_step=first,
             edit_start=first + pipeline.reconstruct_steps,
             source=None if checkpoint is None else str(checkpoint.resolve()),
         )
+        if checkpoint is not None and EditSession.exists(checkpoint.parent.parent):
+            # The scene was edited before: what was made of the photos then is what must be kept now.
+            earlier = EditSession.open(checkpoint.parent.parent / FOLDER)
+            earlier.check_settings({"photos": self._photo_counts()})
+            pictures = earlier.base() | {
+                view: earlier.image_of(record)
+                for view, record in earlier.working_set(first - earlier.edit_start).items()
+            }
+            for view, picture in pictures.items():
+                session.save_base(view, picture)
+        return session
+
+    def _photo_counts(self) -> list[int]:
+        """Number, height and width of the photos."""
+        return list(self.pipeline.datamanager.batch["image"].shape[:3])
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         """Weights, optimisers, schedules and sampler of a checkpoint."""
@@ -192,7 +216,7 @@ class MaskeditTrainer(Trainer):
             self.optimizers.load_schedulers(state["schedulers"])
         self.grad_scaler.load_state_dict(state["scalers"])
         age = state.get("maskedit", {}).get("sampler_age", 0)
-        self.pipeline.model.restore_sampler(int(state["step"]), int(age))
+        self.pipeline.scene_model.restore_sampler(int(state["step"]), int(age))
 
     def _restore_start(self) -> None:
         """Bring the scene back to what it was before the first edit."""
@@ -208,7 +232,9 @@ class MaskeditTrainer(Trainer):
             if self.config.pipeline.dry_run:
                 self._dry_run()
             elif self._start_step >= self.end_step:
-                CONSOLE.log(f"this run is complete ({self._edit_steps} edit steps): raise --max-num-iterations to go on")
+                CONSOLE.log(
+                    f"this run is complete ({self._edit_steps} edit steps): raise --max-num-iterations to go on"
+                )
             else:
                 self.config.max_num_iterations = ENDLESS
                 super().train()
@@ -223,8 +249,9 @@ class MaskeditTrainer(Trainer):
         for strip in strips:
             CONSOLE.print(f"  {strip}")
         CONSOLE.print(
-            f"Dry run: {len(strips)} of {schedule.views} views edited, strips (before | mask | after) in {self._session.root}. "
-            f"The run itself would make {planned} edits, about {format_duration(spent * planned)} of editing."
+            f"Dry run: {len(strips)} of {schedule.views} views edited, strips (before | mask | after) in "
+            f"{self._session.root}. The run itself would make {planned} edits, about "
+            f"{format_duration(spent * planned)} of editing."
         )
 
     @property
@@ -285,7 +312,7 @@ class MaskeditTrainer(Trainer):
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.optimizers.items()},
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
-            "maskedit": {"generation": self._session.generation, "sampler_age": self.pipeline.model.sampler_age},
+            "maskedit": {"generation": self._session.generation, "sampler_age": self.pipeline.scene_model.sampler_age},
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         # nerfstudio takes every file of the checkpoint folder for a checkpoint, so the partial one lies elsewhere.

@@ -1,23 +1,45 @@
 """Controls of a run in nerfstudio's viewer; made only when a viewer runs.
 
-The viewer calls back from threads of its own, so every control only asks, and the trainer answers before its next step.
-What was asked for is kept in the session as an event at its edit step, and repeated when a resumed run repeats the step.
+The viewer calls back from threads of its own, so every control only asks, and the trainer answers before its next
+step. What was asked for is kept in the session as an event at its edit step, and repeated when a resumed run repeats
+the step.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import Any, Protocol, runtime_checkable
 
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerElement, ViewerNumber, ViewerText
 
 from ..editors import MaskeditError
-from .session import Event
-
-if TYPE_CHECKING:
-    from .trainer import MaskeditTrainer
+from .session import EditSession, Event
 
 
-def attach_controls(trainer: "MaskeditTrainer") -> dict[str, ViewerElement]:
+@runtime_checkable
+class SteeredRun(Protocol):
+    """What the controls need of a trainer."""
+
+    config: Any
+    pipeline: Any
+    session: EditSession | None
+    requests: SimpleQueue[Callable[[], None]]
+
+    @property
+    def next_edit_step(self) -> int:
+        """Edit step that comes next."""
+        ...
+
+    def undo(self) -> int:
+        """Take back the last sweep of edits."""
+        ...
+
+    def reset(self) -> None:
+        """Go back to the originals and the first scene."""
+        ...
+
+
+def attach_controls(trainer: SteeredRun) -> dict[str, ViewerElement]:
     """Make the controls, as attributes of the pipeline, where the viewer looks for them.
 
     Args:
@@ -42,7 +64,9 @@ def attach_controls(trainer: "MaskeditTrainer") -> dict[str, ViewerElement]:
             for t in texts
         ]
         values = {"guidance_scale": guidance.value, "image_guidance_scale": image_guidance.value}
-        add_event(trainer, Event(step=trainer.next_edit_step, kind="settings", value={"instructions": instructions, **values}))
+        add_event(
+            trainer, Event(step=trainer.next_edit_step, kind="settings", value={"instructions": instructions, **values})
+        )
 
     def set_pause() -> None:
         add_event(trainer, Event(step=trainer.next_edit_step, kind="pause", value=bool(pause.value)))
@@ -65,7 +89,7 @@ def attach_controls(trainer: "MaskeditTrainer") -> dict[str, ViewerElement]:
     return controls
 
 
-def add_event(trainer: "MaskeditTrainer", event: Event) -> None:
+def add_event(trainer: SteeredRun, event: Event) -> None:
     """Keep what the user asked for, after checking that it can be done."""
     if trainer.session is None or trainer.pipeline.edits is None:
         return

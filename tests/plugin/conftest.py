@@ -1,0 +1,168 @@
+"""A toy scene on disk, editors that need no weights, and runs small enough to train in a second."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+
+from maskedit.editors import EditRequest, EditResult, EditTrace, Mask, NothingFoundError
+from maskedit.plugin.config import maskedit_tiny
+from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
+
+SIDE = 16
+VIEWS = 4
+# What nerfstudio's own data loaders, cameras and samplers make torch say.
+NERFSTUDIO_WARNINGS = (
+    "ignore:This DataLoader will create:UserWarning",
+    "ignore:Using a non-tuple sequence:UserWarning",
+    "ignore:unclosed file:ResourceWarning",
+    "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning",
+    "ignore:Converting a tensor with requires_grad:UserWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let nerfstudio's warnings pass in the tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for warning in NERFSTUDIO_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+def write_scene(folder: Path, *, views: int = VIEWS, side: int = SIDE) -> Path:
+    """Photos of a coloured square from cameras on a circle, in nerfstudio's layout."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    frames: list[dict[str, Any]] = []
+    for view in range(views):
+        angle = 2 * math.pi * view / views
+        photo = rng.integers(90, 120, (side, side, 3), dtype=np.uint8)
+        photo[side // 4 : side // 2, side // 4 : side // 2] = (200, 40 + 20 * view, 40)
+        Picture.fromarray(photo).save(folder / "images" / f"{view}.png")
+        pose = np.eye(4)
+        pose[:3, 0] = (-math.sin(angle), math.cos(angle), 0)
+        pose[:3, 1] = (0, 0, 1)
+        pose[:3, 2] = (math.cos(angle), math.sin(angle), 0)
+        pose[:3, 3] = 3 * pose[:3, 2]
+        frames.append({"file_path": f"images/{view}.png", "transform_matrix": pose.tolist()})
+    camera = {"w": side, "h": side, "fl_x": side, "fl_y": side, "cx": side / 2, "cy": side / 2}
+    (folder / "transforms.json").write_text(json.dumps({**camera, "frames": frames}))
+    return folder
+
+
+class PaintEditor:
+    """Paints a colour, mixed with seeded noise, into the middle of the picture, and remembers what it was asked."""
+
+    def __init__(self, *, color: float = 0.9, noise: float = 0.05, blind_to: tuple[str, ...] = ()) -> None:
+        self.color, self.noise, self.blind_to = color, noise, blind_to
+        self.requests: list[EditRequest] = []
+        self.before: Callable[[EditRequest], None] = lambda request: None
+
+    def edit(self, request: EditRequest) -> EditResult:
+        self.requests.append(request)
+        self.before(request)
+        masks = self.find_masks(request)
+        mask = torch.stack(masks).amax(dim=0)
+        drawn = torch.cat(
+            [torch.randn(1, *request.image.shape[1:], generator=torch.Generator().manual_seed(s)) for s in request.seeds]
+        )
+        painted = (0.5 * request.image + 0.5 * self.color + self.noise * drawn).clamp(0, 1)
+        image = mask * painted + (1 - mask) * request.preserved
+        trace = EditTrace(editor="paint", mask_area=tuple(mask.mean((1, 2, 3)).tolist()))
+        return EditResult(image=image, mask=mask, masks=masks, trace=trace)
+
+    def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
+        for instruction in request.instructions:
+            if instruction.text in self.blind_to:
+                raise NothingFoundError(instruction.text, score=0.1, threshold=0.5)
+        middle = torch.zeros_like(request.image[:, :1])
+        height, width = middle.shape[-2:]
+        middle[..., height // 4 : height // 2, width // 4 : width // 2] = 1
+        return tuple(middle if i.mask is None else i.mask for i in request.instructions)
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scene") / "toy")
+
+
+def tiny_config(scene: Path, output: Path, **pipeline: Any) -> MaskeditTrainerConfig:
+    """A run of maskedit-tiny with a scene of a few thousand parameters."""
+    import copy
+
+    config = copy.deepcopy(maskedit_tiny.config)
+    config.output_dir, config.experiment_name, config.timestamp = output, "toy", "run"
+    config.machine.device_type, config.vis, config.data = "cpu", "tensorboard", scene
+    config.logging.local_writer.enable = False
+    config.viewer.quit_on_train_completion = True
+    config.max_num_iterations, config.steps_per_save = 8, 4
+    config.steps_per_eval_batch = config.steps_per_eval_image = 10**6
+    data = config.pipeline.datamanager
+    data.data, data.train_num_rays_per_batch, data.eval_num_rays_per_batch = scene, 64, 64
+    data.dataparser.eval_mode = "all"  # type: ignore[union-attr]
+    model = config.pipeline.model
+    model.implementation, model.num_levels, model.log2_hashmap_size, model.max_res = "torch", 2, 8, 32
+    model.hidden_dim = model.hidden_dim_color = 8
+    model.appearance_embed_dim, model.num_nerf_samples_per_ray, model.num_proposal_samples_per_ray = 4, 4, (8,)
+    model.num_proposal_iterations, model.average_init_density = 1, 0.1
+    model.proposal_net_args_list = [
+        {"hidden_dim": 8, "log2_hashmap_size": 8, "num_levels": 2, "max_res": 16, "use_linear": False}
+    ]
+    config.pipeline.instructions, config.pipeline.edit_rate = ("make the red square white",), 2
+    config.pipeline.reconstruct_steps = 3
+    for name, value in pipeline.items():
+        setattr(config.pipeline, name, value)
+    return config
+
+
+@pytest.fixture(scope="session")
+def paint() -> type[PaintEditor]:
+    """An editor without weights."""
+    return PaintEditor
+
+
+# Fixtures of a module need configs too.
+PaintEditor.config_of = staticmethod(tiny_config)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def config(scene: Path, tmp_path: Path) -> Callable[..., MaskeditTrainerConfig]:
+    """Configs of runs of the test: `config(**pipeline_options)`."""
+    return lambda folder=tmp_path, **pipeline: tiny_config(scene, folder, **pipeline)
+
+
+Run = Callable[..., MaskeditTrainer]
+
+
+@pytest.fixture
+def start(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Set up a run: `start(editor, **pipeline_options)`; a config may be given instead."""
+    # The editor's checkpoint is looked for before a run begins, and these runs use none.
+    monkeypatch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda config, fetch: None)
+
+    def begin(editor: Any = None, config: MaskeditTrainerConfig | None = None, **pipeline: Any) -> MaskeditTrainer:
+        trainer = MaskeditTrainer(config or tiny_config(scene, tmp_path, **pipeline))
+        trainer.setup()
+        assert trainer.pipeline.edits is not None
+        trainer.pipeline.edits.use_editor(editor or PaintEditor())
+        return trainer
+
+    return begin
+
+
+@pytest.fixture(autouse=True)
+def fresh_writers() -> Iterator[None]:
+    """nerfstudio collects its log writers in global lists."""
+    from nerfstudio.utils import profiler, writer
+
+    yield
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()
+    profiler.PROFILER.clear()
