@@ -276,10 +276,10 @@ def attention_control(
         for name, processor in originals.items()
     }
     set_processors: Any = unet.set_attn_processor
-    set_processors(dict(controlled))
     control = AttentionControl([p for p in controlled.values() if isinstance(p, _ControlledProcessor)], edits)
-    control.set_step(0)
     try:
+        set_processors(dict(controlled))
+        control.set_step(0)
         yield control
     finally:
         set_processors(dict(originals))

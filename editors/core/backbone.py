@@ -9,8 +9,7 @@ import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -18,11 +17,11 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .checkpoint import BackboneConfig, CheckpointPreset, load_preset, locate_checkpoint
-from .errors import ModelError
+from .errors import InputError, ModelError
+from .loading import load_configuration, load_network, quiet_loading
 from .types import Branch, Image, Latents, PromptEmbeds, TokenIds
 
 _CACHE_ENTRIES = 1024
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,24 +80,16 @@ class Backbone:
         """
         device, dtype = resolve_device(config.device, config.dtype)
         location = locate_checkpoint(config)
-        parts: dict[str, Any] = {
-            "unet": (UNet2DConditionModel, {"torch_dtype": dtype}),
-            "vae": (AutoencoderKL, {"torch_dtype": dtype}),
-            "text_encoder": (CLIPTextModel, {"dtype": dtype}),
-        }
-        loaded = {
-            name: _load_part(location, config, name, lambda c=kind, n=name, o=options: c.from_pretrained(
-                str(location), subfolder=n, use_safetensors=True, **_hub(location, config), **o))
-            for name, (kind, options) in parts.items()
-        }
-        tokenizer = _load_part(location, config, "tokenizer", lambda: CLIPTokenizer.from_pretrained(
-            str(location), subfolder="tokenizer", **_hub(location, config)))
-        scheduler = _load_part(location, config, "scheduler", lambda: DDIMScheduler.load_config(
-            str(location), subfolder="scheduler", **_hub(location, config)))
+        with quiet_loading(keep_bars=isinstance(location, str)):
+            unet = load_network(UNet2DConditionModel, "unet", location, config, torch_dtype=dtype)
+            vae = load_network(AutoencoderKL, "vae", location, config, torch_dtype=dtype)
+            text_encoder = load_network(CLIPTextModel, "text_encoder", location, config, dtype=dtype)
+            tokenizer = load_configuration(CLIPTokenizer, "from_pretrained", "tokenizer", location, config)
+            scheduler = load_configuration(DDIMScheduler, "load_config", "scheduler", location, config)
         backbone = cls(
-            unet=loaded["unet"].to(device),
-            vae=loaded["vae"].to(device),
-            text_encoder=loaded["text_encoder"].to(device),
+            unet=unet.to(device),
+            vae=vae.to(device),
+            text_encoder=text_encoder.to(device),
             tokenizer=tokenizer,
             scheduler_config=scheduler,
             preset=load_preset(location),
@@ -178,12 +169,19 @@ class Backbone:
             )
 
     def embed(self, texts: Sequence[str]) -> PromptEmbeds:
-        """Hidden states of texts; each text is encoded once."""
+        """Hidden states of texts; each text is encoded once.
+
+        Raises:
+            InputError: if a text has more tokens than the encoder reads; the rest would be dropped silently.
+        """
+        length = self.tokenizer.model_max_length
         rows: list[Tensor] = []
         for text in texts:
-            ids = self.tokenizer(
-                text, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
-            ).input_ids
+            ids = self.tokenizer(text, padding="max_length", max_length=length, return_tensors="pt").input_ids
+            if ids.shape[1] > length:
+                raise InputError(
+                    f"expected at most {length - 2} tokens of text, got {ids.shape[1] - 2}: shorten {text[:40]!r}..."
+                )
             rows.append(self.embed_ids(ids))
         return torch.cat(rows)
 
@@ -288,37 +286,10 @@ def resolve_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     return place, getattr(torch, dtype)
 
 
-def _hub(location: Path | str, config: BackboneConfig) -> dict[str, Any]:
-    local = isinstance(location, Path)
-    return {"local_files_only": local or config.offline, **({} if local else {"revision": config.revision})}
-
-
-def _load_part(location: Path | str, config: BackboneConfig, name: str, load: Callable[[], T]) -> T:
-    try:
-        return load()
-    except (OSError, ValueError, EnvironmentError) as error:
-        if isinstance(location, Path):
-            folder = location / name
-            pickles = [*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]
-            if pickles and not [*folder.glob("*.safetensors")]:
-                raise ModelError(
-                    f"{folder} has only pickle weights ({pickles[0].name}), which may run code: convert them to safetensors"
-                ) from error
-            reason = "is missing" if not folder.is_dir() else "cannot be loaded"
-            raise ModelError(f"{name} of the checkpoint {location} {reason}: {_first_line(error)}") from error
-        where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
-        raise ModelError(
-            f"checkpoint {location} is not on this machine and the hub did not give it: fetch it elsewhere with "
-            f"`hf download {location} --local-dir {location}` and put it at {where}/{location} ({_first_line(error)})"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _digest(image: Tensor) -> tuple[Literal["image"], str]:
-    return "image", hashlib.sha1(image.detach().float().cpu().contiguous().numpy().tobytes(), usedforsecurity=False).hexdigest()
+def _digest(image: Tensor) -> tuple[tuple[int, ...], str]:
+    # The shape counts: two black pictures, one upright and one lying, have the same bytes.
+    values = image.detach().float().cpu().contiguous().numpy()
+    return tuple(image.shape), hashlib.sha1(values.tobytes(), usedforsecurity=False).hexdigest()
 
 
 def _cached(cache: OrderedDict[Any, Tensor], key: object, compute: Callable[[], Tensor]) -> Tensor:

@@ -29,16 +29,18 @@ def in_chunks(function: Callable[[slice], T], total: int, *, chunk: int | None =
         try:
             results.append(function(slice(start, min(start + size, total))))
         except torch.OutOfMemoryError:
-            if size <= 1:
+            if min(size, total - start) <= 1:
                 raise
-            size = (size + 1) // 2
-            warnings.warn(
-                f"out of memory: going on with {size} at a time. Set a smaller chunk to avoid the retry.",
-                ResourceWarning,
-                stacklevel=2,
-            )
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        else:
+            start += size
             continue
-        start += size
+        # Outside the handler, because the caught error would keep the failed attempt's tensors alive.
+        size = (min(size, total - start) + 1) // 2
+        warnings.warn(
+            f"out of memory: going on with {size} at a time. Set a smaller chunk to avoid the retry.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     return results

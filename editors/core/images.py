@@ -4,7 +4,9 @@ Inside the core a picture is float RGB in [0, 1], `batch 3 height width`, and a 
 """
 
 import os
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, UInt8
 from PIL import Image as PilImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 from torch import Tensor
 
 from .errors import InputError
@@ -26,20 +28,24 @@ def load_image(path: str | os.PathLike[str]) -> Image:
         InputError: if the file is missing or is no picture.
     """
     picture = _open(path)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if _may_be_see_through(picture):
         rgba = picture.convert("RGBA")
         picture = PilImage.alpha_composite(PilImage.new("RGBA", rgba.size, "white"), rgba)
     return pil_to_image(picture.convert("RGB"))
 
 
 def load_mask(path: str | os.PathLike[str]) -> Mask:
-    """Read a mask file; white = may change. A picture with transparency counts by its opacity.
+    """Read a mask file; white = may change. A picture with see-through parts counts by its opacity.
 
     Raises:
         InputError: if the file is missing or is no picture.
     """
     picture = _open(path)
-    channel = picture.getchannel("A") if "A" in picture.getbands() else picture.convert("L")
+    channel = picture.convert("L")
+    if _may_be_see_through(picture):
+        opacity = picture.convert("RGBA").getchannel("A")
+        # Paint programs add an opacity channel to everything; only one that is used says where.
+        channel = opacity if opacity.getextrema() != (255, 255) else channel
     return torch.from_numpy(np.array(channel, dtype=np.float32) / 255)[None, None]
 
 
@@ -48,9 +54,21 @@ def _open(path: str | os.PathLike[str]) -> PilImage.Image:
     if not place.is_file():
         raise InputError(f"expected a picture file, found none at {place}")
     try:
-        return ImageOps.exif_transpose(PilImage.open(place))
-    except (UnidentifiedImageError, OSError) as error:
+        with PilImage.open(place) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            # Pillow cuts 16-bit greys off at 255 instead of scaling them.
+            if picture.mode.startswith("I"):
+                return PilImage.fromarray((np.asarray(picture) / 257).clip(0, 255).round().astype(np.uint8))
+            if picture.mode == "F":
+                raise ValueError("float pixels, whose range is not known")
+            return picture
+    # Pillow's readers of single formats raise all of these for broken files.
+    except (OSError, SyntaxError, ValueError, struct.error, PilImage.DecompressionBombError) as error:
         raise InputError(f"cannot read {place} as a picture ({error}): convert it to PNG or JPEG") from error
+
+
+def _may_be_see_through(picture: PilImage.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
 
 
 def save_image(image: Image | Mask, path: str | os.PathLike[str]) -> Path:
@@ -66,7 +84,8 @@ def save_image(image: Image | Mask, path: str | os.PathLike[str]) -> Path:
         image_to_pil(image).save(partial)
         partial.replace(place)
     except (OSError, ValueError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {place} ({error}): choose another output") from error
     return place
 
@@ -114,8 +133,10 @@ def pad_to_multiple(image: Image | Mask, multiple: int) -> Float[Tensor, "batch 
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
 
 
-def side_by_side(panels: Sequence[Image | Mask], *, gap: int = 4) -> Image:
-    """One picture with the panels (of the first of each batch) from left to right, white between them."""
+def side_by_side(
+    panels: Sequence[Float[Tensor, "_ _ height _"]], *, gap: int = 4
+) -> Float[Tensor, "1 3 height total_width"]:
+    """One picture with the panels (the first picture or mask of each) from left to right, white between them."""
     rows = [panel[:1].expand(1, 3, *panel.shape[-2:]).cpu() for panel in panels]
     white = torch.ones(1, 3, rows[0].shape[-2], gap)
     joined = [part for row in rows for part in (row, white)]

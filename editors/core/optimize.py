@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .errors import SessionError
@@ -102,7 +102,7 @@ def optimize(
 
     Raises:
         SessionError: if the state file belongs to other tensors.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss is not finite; nothing of it is saved.
     """
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
@@ -128,18 +128,26 @@ def optimize(
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
         total, counted = total + loss.detach(), counted + 1
         if step % report_every == 0 or step == config.steps:
-            mean = (total / counted).item()
-            if not math.isfinite(mean):
-                raise FloatingPointError(f"the loss is {mean} at step {step}: lower the learning rate")
+            mean = _finite_mean(total, counted, step)
             if report is not None:
                 seconds = time.monotonic() - start
                 report(OptimizeProgress(step=step, steps=config.steps, loss=mean, seconds=seconds))
             total, counted = torch.zeros((), device=device), 0
         if state_path is not None and step % save_every == 0:
+            _finite_mean(total, counted, step)
             _save_state(state_path, step, parameters, average, optimizer)
     if state_path is not None:
+        _finite_mean(total, counted, step)
         _save_state(state_path, step, parameters, average, optimizer)
     return step, average
+
+
+def _finite_mean(total: Tensor, counted: int, step: int) -> float:
+    """Mean loss; checked before every save too, so that a state file never holds the ruins of a diverged run."""
+    mean = (total / max(1, counted)).item()
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the loss is {mean} at step {step}: lower the learning rate")
+    return mean
 
 
 def _save_state(
@@ -159,21 +167,22 @@ def _save_state(
 def _load_state(
     path: Path, parameters: Mapping[str, Tensor], average: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> int:
-    with safe_open(path, framework="pt") as file:
-        stored = set(file.keys())
-        expected = {f"value.{name}" for name in parameters}
-        if not expected <= stored or any(
-            tuple(file.get_slice(f"value.{name}").get_shape()) != tuple(p.shape) for name, p in parameters.items()
-        ):
-            raise SessionError(f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew")
-        for name, value in parameters.items():
-            with torch.no_grad():
-                value.copy_(file.get_tensor(f"value.{name}"))
-            average[name].copy_(file.get_tensor(f"average.{name}"))
-            moments = {key: f"{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            if moments["step"] in stored:
-                optimizer.state[value] = {
-                    key: file.get_tensor(at) if key == "step" else file.get_tensor(at).to(value.device)
-                    for key, at in moments.items()
-                }
-        return int(file.metadata()["step"])
+    try:
+        stored = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            step = int(file.metadata()["step"])
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise SessionError(f"{path} is no state of an optimisation ({error}): remove it to begin anew") from error
+    shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in ("value", "average")}
+    own = {key: value.shape for key, value in stored.items() if key.startswith(("value.", "average."))}
+    if own != shapes:
+        raise SessionError(f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew")
+    for name, value in parameters.items():
+        with torch.no_grad():
+            value.copy_(stored[f"value.{name}"])
+        average[name].copy_(stored[f"average.{name}"])
+        moments = {key: stored[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in stored}
+        if moments:
+            # AdamW keeps its count of steps on the CPU.
+            optimizer.state[value] = {k: m if k == "step" else m.to(value.device) for k, m in moments.items()}
+    return step

@@ -1,0 +1,120 @@
+"""Loading the parts of a checkpoint: quietly, completely, from safetensors only, with errors that say what to do."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from .checkpoint import BackboneConfig
+from .errors import ModelError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def quiet_loading(*, keep_bars: bool = False) -> Iterator[None]:
+    """Silence the libraries' notices and progress bars for the length of a `with` block.
+
+    Args:
+        keep_bars: leave progress bars as they are, because something may be downloaded.
+    """
+    libraries = (diffusers_logging, transformers_logging)
+    levels = [library.get_verbosity() for library in libraries]
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity(logging.ERROR)
+            if not keep_bars:
+                library.disable_progress_bar()
+        yield
+    finally:
+        for library, level, bar in zip(libraries, levels, bars, strict=True):
+            library.set_verbosity(level)
+            if bar and not keep_bars:
+                library.enable_progress_bar()
+
+
+def load_network(kind: Any, name: str, location: Path | str, config: BackboneConfig, **options: Any) -> Any:
+    """One network of a checkpoint, with every one of its weights.
+
+    Raises:
+        ModelError: if it is missing, is stored as pickle only, or lacks weights.
+    """
+
+    def load() -> Any:
+        return kind.from_pretrained(
+            str(location),
+            subfolder=name,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_hub(location, config),
+            **options,
+        )
+
+    network, info = load_part(load, name, location, config)
+    # The libraries would fill a gap with random numbers.
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name} of the checkpoint {location} lacks {len(missing)} weights ({missing[0]}, ...): fetch it again"
+        )
+    return network
+
+
+def load_configuration(kind: Any, method: str, name: str, location: Path | str, config: BackboneConfig) -> Any:
+    """A part without weights: a tokenizer, or the configuration of a scheduler.
+
+    Raises:
+        ModelError: if it is missing or cannot be understood.
+    """
+    # Without its folder some tokenizers come up empty instead of failing.
+    if isinstance(location, Path) and not (location / name).is_dir():
+        raise ModelError(f"{name} of the checkpoint {location} is missing: fetch the whole checkpoint")
+    return load_part(
+        lambda: getattr(kind, method)(str(location), subfolder=name, **_hub(location, config)), name, location, config
+    )
+
+
+def load_part(load: Callable[[], T], name: str, location: Path | str, config: BackboneConfig) -> T:
+    """Run a loader of one part and turn its errors into one line.
+
+    Raises:
+        ModelError: if it fails.
+    """
+    try:
+        return load()
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(location, Path):
+            raise ModelError(_local_problem(location, name, error)) from error
+        where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
+        raise ModelError(
+            f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere with "
+            f"`hf download {location} --local-dir {location}` and put it at {where}/{location} ({_first_line(error)})"
+        ) from error
+
+
+def _local_problem(location: Path, name: str, error: Exception) -> str:
+    folder = location / name
+    pickles = [path for ending in ("bin", "ckpt", "pt", "pth") for path in sorted(folder.glob(f"*.{ending}"))]
+    if pickles and not [*folder.glob("*.safetensors")]:
+        return f"{folder} has only pickle weights ({pickles[0].name}), which may run code: convert them to safetensors"
+    if not folder.is_dir():
+        return f"{name} of the checkpoint {location} is missing: fetch the whole checkpoint"
+    return f"{name} of the checkpoint {location} cannot be loaded: {_first_line(error)}"
+
+
+def _hub(location: Path | str, config: BackboneConfig) -> dict[str, Any]:
+    local = isinstance(location, Path)
+    return {"local_files_only": local or config.offline, **({} if local else {"revision": config.revision})}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

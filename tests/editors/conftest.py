@@ -1,0 +1,76 @@
+"""Shared by the editors' tests: backbones on tiny random checkpoints, pictures, and attention edits that do nothing."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from maskedit.editors.core.attention import AttentionSite, Scores
+from maskedit.editors.core.backbone import Backbone
+from maskedit.editors.core.checkpoint import BackboneConfig, CheckpointPreset
+
+
+@pytest.fixture(scope="session")
+def backbone(ip2p_folder: Path) -> Backbone:
+    """The tiny InstructPix2Pix on the CPU; its weights and preset are never changed."""
+    return Backbone.load(BackboneConfig(model=str(ip2p_folder), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def sd_backbone(sd_folder: Path) -> Backbone:
+    """The tiny Stable Diffusion on the CPU; never changed."""
+    return Backbone.load(BackboneConfig(model=str(sd_folder), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def variant(backbone: Backbone) -> Callable[..., Backbone]:
+    """Makes a backbone of the same networks with other scheduler settings or another preset, and empty caches."""
+
+    def make(*, preset: CheckpointPreset | None = None, **scheduler: Any) -> Backbone:
+        return Backbone(
+            unet=backbone.unet,
+            vae=backbone.vae,
+            text_encoder=backbone.text_encoder,
+            tokenizer=backbone.tokenizer,
+            scheduler_config={**backbone.scheduler_config, **scheduler},
+            preset=preset,
+            name="variant",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., torch.Tensor]:
+    """Makes random pictures, the same for the same arguments."""
+
+    def make(count: int = 1, height: int = 64, width: int = 64, *, seed: int = 0) -> torch.Tensor:
+        return torch.rand((count, 3, height, width), generator=torch.Generator().manual_seed(seed))
+
+    return make
+
+
+class PassThrough:
+    """Reads and writes what FoI reads and writes, and changes nothing: forces the explicit path."""
+
+    def __init__(self, *, kinds: tuple[str, ...] = ("cross",)) -> None:
+        self.reads = frozenset({"text", "image"})
+        self.writes = frozenset({"text"})
+        self.steps: list[int] = []
+        self.kinds = kinds
+
+    def begin_step(self, step: int) -> None:
+        self.steps.append(step)
+
+    def wants(self, site: AttentionSite, step: int) -> bool:
+        return site.kind in self.kinds
+
+    def edit_scores(self, scores: Mapping[str, Scores], site: AttentionSite) -> Mapping[str, Scores]:
+        return {"text": scores["text"]}
+
+
+@pytest.fixture
+def pass_through() -> PassThrough:
+    """An attention edit that does nothing, on every cross-attention layer."""
+    return PassThrough()
