@@ -19,9 +19,9 @@ from .core.backbone import Backbone
 from .core.errors import NothingFoundError
 from .core.guidance import InstructGuidance
 from .core.types import LatentMask, Mask
-from .parts.canvas import PassResult, edit_on_canvas, from_working_size, given_masks, to_working_size
+from .parts.canvas import PassResult, edit_on_canvas, given_masks, masks_on_canvas
 from .parts.instruct_pass import InstructPass, prepare_pass, resolve_run
-from .parts.masks import grid_to_mask, keyword_map, mask_to_grid, sharpen_map, threshold_map, union
+from .parts.masks import grid_to_mask, keyword_map, mask_to_grid, region_to_grid, sharpen_map, threshold_map, union
 from .parts.modulation import MaskedAttention
 from .parts.options import FoIConfig
 from .parts.request import EditRequest, EditResult
@@ -70,13 +70,19 @@ class FoI:
         return edit_on_canvas(request, self.backbone, self.config, self._run, name="foi")
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
-        """The masks an edit of the same request would use, from one UNet call."""
-        size, native = self.config.size, self.backbone.native_size
-        working = to_working_size(request, self.backbone, size)
-        run = _FoIRun(self, working)
+        """The masks an edit of the same request would use: from one UNet call, or with `extract_at` a whole run.
+
+        Raises:
+            NothingFoundError: if attention to a keyword is the same everywhere.
+        """
+        return masks_on_canvas(request, self.backbone, self.config, self._find)
+
+    def _find(self, request: EditRequest) -> tuple[Mask, ...]:
+        run = _FoIRun(self, request)
+        if run.extract_step:
+            return run.edit().masks
         run.extract_before()
-        found = [from_working_size(mask, request, size, native).clamp(0, 1) for mask in run.picture_masks()]
-        return tuple(f if g is None else g for f, g in zip(found, given_masks(request), strict=True))
+        return run.picture_masks()
 
     def _run(self, request: EditRequest) -> PassResult:
         return _FoIRun(self, request).edit()
@@ -92,7 +98,7 @@ class _FoIRun:
         self.layout: TokenLayout = compose_instructions(request.instructions, self.backbone.tokenizer)
         self.prepared: InstructPass = prepare_pass(request, self.backbone, self.settings, self.layout)
         steps = self.prepared.schedule.steps
-        self.extract_step = round(self.config.extract_at * steps)
+        self.extract_step = min(round(self.config.extract_at * steps), steps - 1)
         self.disentangled = range(round(self.config.disentangle_end * steps))
         self.latent_size = self.prepared.latents.shape[-2:]
         stride = self.extraction.stride
@@ -105,7 +111,7 @@ class _FoIRun:
         self.attention = self._build_attention(steps)
         self.latent_masks: list[LatentMask] | None = None
         self.union: LatentMask | None = None
-        given = [None if g is None else mask_to_grid(g, *self.latent_size) for g in given_masks(request)]
+        given = [None if g is None else region_to_grid(g, *self.latent_size) for g in given_masks(request)]
         self.given: list[LatentMask | None] = given
         if all(g is not None for g in given):
             self._set_masks([g for g in given if g is not None])
@@ -151,8 +157,7 @@ class _FoIRun:
         if self.latent_masks is not None:
             return
         prepared = self.prepared
-        with attention_control(self.backbone.unet, [self.store], prepared.conditioning.branches) as control:
-            control.set_step(self.extract_step)
+        with attention_control(self.backbone.unet, [self.store], prepared.conditioning.branches):
             model_input = prepared.schedule.scale_model_input(prepared.latents, 0)
             with torch.no_grad():
                 self.backbone.predict(model_input, prepared.schedule.timesteps[0], prepared.conditioning)
@@ -204,4 +209,3 @@ class _FoIRun:
         self.latent_masks = list(masks)
         self.union = union(masks)
         self.attention.set_masks(masks)
-

@@ -11,7 +11,7 @@ import torch
 from .core.backbone import Backbone
 from .core.guidance import InstructGuidance
 from .core.types import Mask
-from .parts.canvas import PassResult, edit_on_canvas, given_masks
+from .parts.canvas import PassResult, edit_on_canvas, given_masks, masks_on_canvas
 from .parts.instruct_pass import prepare_pass, resolve_run
 from .parts.options import IP2PConfig
 from .parts.request import EditRequest, EditResult
@@ -38,8 +38,7 @@ class IP2P:
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """The masks that were given; ones where there is none, since this editor may change anything."""
-        whole = torch.ones_like(request.image[:, :1])
-        return tuple(whole if mask is None else mask for mask in given_masks(request))
+        return masks_on_canvas(request, self.backbone, self.config, _given_or_whole)
 
     def _run(self, request: EditRequest) -> PassResult:
         layout = compose_instructions(request.instructions, self.backbone.tokenizer)
@@ -50,9 +49,14 @@ class IP2P:
         prepared = prepare_pass(request, self.backbone, settings, layout)
         return PassResult(
             image=prepared.run(guidance),
-            masks=self.find_masks(request),
+            masks=_given_or_whole(request),
             prompt=layout.prompt,
             keywords=layout.keywords,
             timesteps=prepared.timesteps,
             settings=asdict(settings),
         )
+
+
+def _given_or_whole(request: EditRequest) -> tuple[Mask, ...]:
+    whole = torch.ones_like(request.image[:, :1])
+    return tuple(whole if mask is None else mask for mask in given_masks(request))

@@ -5,7 +5,7 @@ many pictures at once as fit, puts back what is outside the mask and measures wh
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -62,6 +62,45 @@ def given_masks(request: EditRequest) -> list[Mask | None]:
     return [request.mask if i.mask is None else i.mask for i in request.instructions]
 
 
+def masks_of_request(found: Sequence[Mask], request: EditRequest, config: CanvasConfig, native: int) -> tuple[Mask, ...]:
+    """The mask of each instruction at the request's size: the user's where there is one, else the one found.
+
+    Args:
+        found: the editor's own masks, at working size.
+        request: at its own size; a mask the user gave counts at this resolution, not at the model's.
+        config: says at which size the model runs.
+        native: the checkpoint's size.
+    """
+    pairs = zip(found, given_masks(request), strict=True)
+    return tuple(
+        from_working_size(own, request, config.size, native).clamp(0, 1) if given is None else given.to(request.image.device)
+        for own, given in pairs
+    )
+
+
+def masks_on_canvas(
+    request: EditRequest, backbone: Backbone, config: CanvasConfig, find: Callable[[EditRequest], Sequence[Mask]]
+) -> tuple[Mask, ...]:
+    """Find masks for a request of any size, as an edit would, before it grows or feathers them.
+
+    So they can be given back as masks of the instructions, and an edit finishes them once.
+
+    Args:
+        request: what to do.
+        backbone: gives device, native size and latent grid.
+        config: how to bring pictures to the model and masks back.
+        find: the masks of a request at working size.
+    """
+
+    def one(rows: slice) -> tuple[Mask, ...]:
+        part = request.rows(rows)
+        found = find(to_working_size(part, backbone, config.size))
+        return masks_of_request(found, part, config, backbone.native_size)
+
+    parts = in_chunks(one, len(request.image), chunk=config.chunk)
+    return tuple(torch.cat(masks) for masks in zip(*parts, strict=True))
+
+
 def edit_on_canvas(
     request: EditRequest,
     backbone: Backbone,
@@ -85,13 +124,10 @@ def edit_on_canvas(
         start = time.perf_counter()
         part = request.rows(rows)
         result = run(to_working_size(part, backbone, size))
-        found = [from_working_size(mask, part, size, native).clamp(0, 1) for mask in result.masks]
-        given = given_masks(part)
-        # A mask the user gave counts at its own resolution, not at the model's.
-        masks = [
-            feather_mask(dilate_mask(f if g is None else g, config.mask_dilate), config.mask_feather)
-            for f, g in zip(found, given, strict=True)
-        ]
+        masks = tuple(
+            feather_mask(dilate_mask(mask, config.mask_dilate), config.mask_feather)
+            for mask in masks_of_request(result.masks, part, config, native)
+        )
         mask = union(masks)
         raw = from_working_size(result.image, part, size, native).clamp(0, 1)
         image = composite(raw, part.preserved, mask) if config.keep_outside == "exact" else raw
@@ -103,10 +139,20 @@ def edit_on_canvas(
             mask_area=tuple(mask.mean((1, 2, 3)).tolist()),
             outside_change=tuple(outside_change(image, part.preserved, mask).tolist()),
             outside_change_unkept=tuple(outside_change(raw, part.preserved, mask).tolist()),
-            warnings=result.warnings,
+            warnings=(*result.warnings, *_empty_masks(masks, part)),
             settings=result.settings,
             seconds=time.perf_counter() - start,
         )
-        return EditResult(image=image, mask=mask, masks=tuple(masks), trace=trace)
+        return EditResult(image=image, mask=mask, masks=masks, trace=trace)
 
     return join_results(in_chunks(one, len(request.image), chunk=config.chunk))
+
+
+def _empty_masks(masks: Sequence[Mask], request: EditRequest) -> tuple[str, ...]:
+    """A word on masks that leave an instruction nowhere to act: given empty, or shrunk to nothing."""
+    empty = torch.stack([mask.amax((1, 2, 3)) == 0 for mask in masks]).tolist()
+    return tuple(
+        f"the mask of {instruction.text!r} is empty in {sum(row)} of {len(row)} pictures: nothing is changed there for it"
+        for instruction, row in zip(request.instructions, empty, strict=True)
+        if any(row)
+    )

@@ -22,6 +22,7 @@ _RESULTS = frozenset(
     "big small large tall taller short shorter wide wider old older young younger shiny matte dark darker bright "
     "brighter light lighter colorful wooden metallic metal transparent happy sad angry".split()
 )
+_DEGREES = frozenset("much more most very slightly little bit even far too".split())
 _ADDING = frozenset("add insert put place draw give".split())
 
 
@@ -37,16 +38,17 @@ def choose_keyword(text: str) -> str:
         start += 1
     if 0 < start < len(words) and lowered[start - 1] in _PRONOUNS and lowered[start] in _STOPS:
         return words[start - 1]
+    # "change the color of the cube to red", "put on a hat": the name comes after the small words.
+    while start < len(words) and lowered[start] in _VERBS | _STOPS:
+        start += 1
     if start == len(words):
         return words[-1] if words else text.strip()
     end = start
     while end < len(words) and lowered[end] not in _STOPS | _PARTICLES:
         end += 1
-    if end < len(words) and end == start:
-        end = start + 1
     adding = any(word in _ADDING for word in lowered[:start])
     # "make the red cube blue": what the thing becomes is not part of its name, what stands before the noun is.
-    while not adding and end - start > 1 and lowered[end - 1] in _RESULTS | {"a", "an", "the"}:
+    while not adding and end - start > 1 and lowered[end - 1] in _RESULTS | _DEGREES | {"a", "an", "the"}:
         end -= 1
     chosen = words[start:end]
     match = re.search(r"\W+".join(re.escape(word) for word in chosen), text)

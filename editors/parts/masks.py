@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from ..core.errors import InputError
 from ..core.types import Image, Mask
+
+_CORE = 0.999
+"""Value from which a pixel is fully inside a mask."""
+_COVERED = 0.2
+"""Share of a cell that must be fully inside."""
 
 
 def keyword_map(
@@ -23,10 +29,11 @@ def keyword_map(
 
 
 def normalise_map(attention: Float[Tensor, "batch 1 rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
-    """Min-max to [0, 1] for each picture; a constant map gives zeros."""
+    """Min-max to [0, 1] for each picture; a constant map (up to rounding) gives zeros."""
     low, high = attention.amin((2, 3), keepdim=True), attention.amax((2, 3), keepdim=True)
     spread = high - low
-    return torch.where(spread > 0, (attention - low) / spread.clamp(min=torch.finfo(attention.dtype).tiny), 0.0)
+    rounding = 16 * torch.finfo(attention.dtype).eps * high.abs()
+    return torch.where(spread > rounding, (attention - low) / spread.clamp(min=torch.finfo(attention.dtype).tiny), 0.0)
 
 
 def sharpen_map(
@@ -60,19 +67,58 @@ def union(masks: Sequence[Mask]) -> Mask:
 
 
 def mask_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 1 rows columns"]:
-    """A binary mask on another grid: nearest when growing, any-cell when shrinking, so that small regions survive.
+    """A binary mask on another grid: nearest when growing; when shrinking, the cells that are inside by more than half.
 
-    For grids that divide one another, and masks made on the coarser, this is the nearest-neighbour resize of FoI.
+    Regions too small for that survive: a cell that is only touched counts if no cell around it is inside by half. Where
+    one grid is the other halved a few times (rounding up, as a UNet does), each coarse cell stands for exactly its own
+    square of fine cells, so that going to the finer grid and back changes nothing.
     """
-    binary = (mask >= 0.5).float()
-    if rows * columns <= mask.shape[-2] * mask.shape[-1]:
-        return F.adaptive_max_pool2d(binary, (rows, columns))
-    return F.interpolate(binary, (rows, columns), mode="nearest")
+    binary = (mask >= 0.5).float()  # noqa: PLR2004
+    height, width = mask.shape[-2:]
+    if rows * columns > height * width:
+        cell = cell_size(rows, columns, height, width)
+        if cell is None:
+            return F.interpolate(binary, (rows, columns), mode="nearest")
+        return F.interpolate(binary, scale_factor=float(cell), mode="nearest")[..., :rows, :columns]
+    cell = cell_size(height, width, rows, columns)
+    if cell is None:
+        share = F.adaptive_avg_pool2d(binary, (rows, columns))
+    else:
+        share = F.avg_pool2d(binary, cell, ceil_mode=True)
+    inside = (share > 0.5).float()  # noqa: PLR2004
+    lonely = (share > 0) & (F.max_pool2d(inside, 3, stride=1, padding=1) == 0)
+    return torch.where(lonely, 1.0, inside)
+
+
+def cell_size(height: int, width: int, rows: int, columns: int) -> int | None:
+    """Side of a coarse cell in fine ones, where `rows x columns` is `height x width` halved a few times; else None."""
+    cell = 1
+    while (-(-height // cell), -(-width // cell)) != (rows, columns):
+        if cell > max(height, width):
+            return None
+        cell *= 2
+    return cell
+
+
+def region_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 1 rows columns"]:
+    """A picture mask from outside on the grid of the latents: cells of which more than a fifth is fully inside.
+
+    Only the full core of a soft mask counts, so that a mask from `grid_to_mask` comes back as the cells it was made of.
+    A mask too small for any cell keeps the cells it touches.
+    """
+    share = F.adaptive_avg_pool2d((mask >= _CORE).float(), (rows, columns))
+    cells = (share > _COVERED).float()
+    touched = (F.adaptive_max_pool2d(mask, (rows, columns)) > 0).float()
+    return torch.where(cells.amax((1, 2, 3), keepdim=True) > 0, cells, touched)
 
 
 def grid_to_mask(grid: Float[Tensor, "batch 1 rows columns"], height: int, width: int) -> Mask:
-    """A cell mask at picture size: 1 on its cells, fading to 0 over half a cell around them."""
-    return (2 * F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)).clamp(0, 1)
+    """A cell mask at picture size: 1 on its cells (rounded at corners), fading to 0 over half a cell around them."""
+    rows, columns = grid.shape[-2:]
+    cell = cell_size(height, width, rows, columns)
+    size = (height, width) if cell is None else (rows * cell, columns * cell)
+    fine = F.interpolate(grid, size, mode="bilinear", align_corners=False)
+    return (2 * fine[..., :height, :width]).clamp(0, 1)
 
 
 def dilate_mask(mask: Mask, pixels: int) -> Mask:
@@ -88,6 +134,9 @@ def feather_mask(mask: Mask, pixels: int) -> Mask:
     """Soften a mask's edge over about `pixels` on its inside; what was 0 stays 0, so that nothing outside changes."""
     if pixels == 0:
         return mask
+    if pixels >= min(mask.shape[-2:]):
+        size = f"{mask.shape[-1]}x{mask.shape[-2]}"
+        raise InputError(f"a mask of {size} pixels cannot be feathered over {pixels}: lower mask_feather")
     blurred = gaussian_blur(dilate_mask(mask, -pixels), [2 * pixels + 1] * 2, [max(pixels / 2, 0.3)] * 2)
     return torch.where(mask > 0, blurred, 0.0).clamp(0, 1) * mask
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.attention import AttentionSite, Heads, Scores, grid_size
+from ..core.attention import AttentionSite, Heads, Scores
+from ..core.errors import ModelError
 from ..core.types import Branch, LatentMask
 from .masks import mask_to_grid
 
@@ -88,9 +89,16 @@ class MaskedAttention:
         self.writes: frozenset[Branch] = frozenset({"text"})
 
     def set_masks(self, masks: Sequence[LatentMask]) -> None:
-        """Set one mask per instruction, at latent resolution."""
-        self._masks = torch.cat(list(masks), 1)
-        self._grids = {}
+        """Set one mask per instruction, at latent resolution, and bring them to the grid of every layer.
+
+        All grids are made here: filling them during a UNet call would make a compiled UNet compile again.
+        """
+        joined = torch.cat(list(masks), 1)
+        self._masks, self._grids = joined, {}
+        rows, columns = joined.shape[-2:]
+        while rows * columns not in self._grids:
+            self._grids[rows * columns] = self._on_grid(joined, rows, columns)
+            rows, columns = -(-rows // 2), -(-columns // 2)
 
     def begin_step(self, step: int) -> None:
         """Set the boost of a step."""
@@ -114,18 +122,21 @@ class MaskedAttention:
         inside = inside.to(outputs["text"].dtype)
         return {**outputs, "text": outputs["text"] * inside + outputs["image"] * (1 - inside)}
 
+    def _on_grid(
+        self, masks: Float[Tensor, "batch instruction rows columns"], rows: int, columns: int
+    ) -> Float[Tensor, "batch query instruction"]:
+        if self._resize == "nearest":
+            grid = mask_to_grid(masks.flatten(0, 1)[:, None], rows, columns).view(*masks.shape[:2], rows, columns)
+        else:
+            grid = F.interpolate(masks, (rows, columns), mode="bilinear", align_corners=False)
+        return grid.flatten(2).mT.contiguous()
+
     def _instruction_masks(self, tokens: int) -> Float[Tensor, "batch query instruction"]:
         if self._masks is None:
             raise RuntimeError("masks are read before they were set")
         if tokens not in self._grids:
             height, width = self._masks.shape[-2:]
-            rows, columns = grid_size(tokens, height, width)
-            if self._resize == "nearest":
-                grid = mask_to_grid(self._masks.flatten(0, 1)[:, None], rows, columns)
-                grid = grid.view(*self._masks.shape[:2], rows, columns)
-            else:
-                grid = F.interpolate(self._masks, (rows, columns), mode="bilinear", align_corners=False)
-            self._grids[tokens] = grid.flatten(2).mT
+            raise ModelError(f"{tokens} attention tokens do not fit latents of {height}x{width}: another kind of UNet?")
         return self._grids[tokens]
 
     def _token_masks(self, tokens: int) -> Float[Tensor, "batch 1 query key"]:
@@ -137,5 +148,3 @@ class MaskedAttention:
         }[self._special]
         # SPECIAL = -1 picks the last column.
         return torch.cat([own, special], -1)[..., self._owner][:, None]
-
-

@@ -59,6 +59,8 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         batch = len(self.image)
+        if not batch:
+            raise InputError("expected at least one image, got none")
         if not self.instructions:
             raise InputError("expected at least one instruction, got none")
         if not self.seeds:
@@ -148,7 +150,10 @@ class Editor(Protocol):
         ...
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
-        """Where each instruction would act, without editing."""
+        """Where each instruction would act, without editing.
+
+        These are the masks before `mask_dilate` and `mask_feather`: given back with a request, an edit finishes them once.
+        """
         ...
 
 
