@@ -45,7 +45,11 @@ class Schedule(Protocol):
 
 
 class DDIMSchedule:
-    """Deterministic DDIM over any descending timesteps, also different ones per picture."""
+    """Deterministic DDIM over any descending timesteps, also different ones per picture.
+
+    Differs from diffusers: a scheduler's `clip_sample` is ignored. It is meant for pixels, its default is on, and
+    configurations of other samplers do not mention it, so that latents would be cut off at 1.
+    """
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class DDIMSchedule:
         return self.move(model_output, latents, self._timesteps[step], self._following[step])
 
     def move(
-        self, model_output: Latents, latents: Latents, at: Float[Tensor, " batch"], to: Float[Tensor, " batch2"]
+        self, model_output: Latents, latents: Latents, at: Float[Tensor, " #batch"], to: Float[Tensor, " #batch"]
     ) -> Latents:
         """Move latents along the deterministic path from one timestep to another, in either direction."""
         here, there = self.alpha(at), self.alpha(to)
