@@ -1,0 +1,105 @@
+"""The command line `maskedit`: finds the command, runs it, and turns expected errors into one line.
+
+Only the module of the chosen command is imported, so that `maskedit --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Union
+
+import tyro
+
+TRACEBACK_VARIABLE = "MASKEDIT_TRACEBACK"
+_ABOUT = (
+    "Edit pictures, 3D scenes and videos by instruction, and keep what was not asked to change. Scenes are edited by "
+    f"`ns-train maskedit`. Errors are one line; --traceback or {TRACEBACK_VARIABLE}=1 shows where they come from."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A command: where it is, and its line in the list."""
+
+    module: str
+    name: str
+    about: str
+
+
+COMMANDS = {
+    "edit": _Entry(module="edit", name="EditCommand", about="Edit pictures by instruction."),
+    "mask": _Entry(module="edit", name="MaskCommand", about="Show where instructions would act, without editing."),
+    "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures and a scene of the blocks world; a report."),
+    "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
+    "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),
+    "doctor": _Entry(module="doctor", name="DoctorCommand", about="Tell what is installed, and what is missing."),
+}
+
+
+@dataclass(frozen=True)
+class _Unchosen:
+    """Stands for a command that is not asked for, and whose module is not imported."""
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The command that some arguments ask for, ready to run.
+
+    Raises:
+        SystemExit: if they ask for help or make no sense.
+        MaskeditError: if a value is out of range.
+    """
+    chosen = argv[0] if argv else ""
+    kinds: list[Any] = []
+    for name, entry in COMMANDS.items():
+        kind: Any = _Unchosen
+        options: dict[str, Any] = {"description": entry.about}
+        if name == chosen:
+            module = import_module(f".{entry.module}", __package__)
+            kind = getattr(module, entry.name)
+            options = {}
+            preset = _value_of("--preset", argv)
+            if preset in getattr(module, "PRESETS", {}):
+                options["default"] = module.from_preset(kind, preset)
+        kinds.append(Annotated[kind, tyro.conf.subcommand(name, **options)])
+    # A tuple of types that is only known now; there is no other way to write the union.
+    union: Any = Union[tuple(kinds)]  # noqa: UP007
+    return tyro.cli(union, prog="maskedit", description=_ABOUT, args=list(argv) or ["--help"])
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+    for place, word in enumerate(argv):
+        if word == flag and place + 1 < len(argv):
+            return argv[place + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: runs a command and ends the program with 0, with 2 on an expected error, with 130 on Ctrl-C."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    shows_traceback = "--traceback" in given or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
+    arguments = [word for word in given if word != "--traceback"]
+    try:
+        parse(arguments).run()
+    except KeyboardInterrupt:
+        print("maskedit: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has closed it, as `maskedit edit --help | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if shows_traceback or not _is_expected(error):
+            raise
+        print(f"maskedit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_expected(error: Exception) -> bool:
+    # Imported only now: the editors bring torch, which would take seconds from every call for help.
+    from ..editors import MaskeditError
+
+    return isinstance(error, MaskeditError)

@@ -1,0 +1,36 @@
+"""Loads checkpoints for the commands, quietly, and says what a checkpoint does not understand."""
+
+from typing import TYPE_CHECKING
+
+from ..editors import BackboneConfig
+from .progress import waiting, warn
+
+if TYPE_CHECKING:
+    from ..editors import Backbone
+
+
+def load_backbone(config: BackboneConfig) -> "Backbone":
+    """Load a checkpoint; one line warns where it knows only some kind of pictures.
+
+    Raises:
+        ModelError: if it is missing or cannot be loaded.
+    """
+    # diffusers and transformers take seconds to import, which a call for help should not wait for.
+    from ..editors import Backbone
+
+    with waiting(f"loading {config.model}"):
+        silence_libraries()
+        backbone = Backbone.load(config)
+    if backbone.preset.knows:
+        warn(f"{config.model} only knows {backbone.preset.knows}; it will not understand other pictures")
+    return backbone
+
+
+def silence_libraries() -> None:
+    """Keep the libraries' own bars and hints off the terminal; what matters becomes an error or a warning of ours."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()

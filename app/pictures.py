@@ -1,0 +1,183 @@
+"""Pictures on the command line: which files are read and written, checked before a model is loaded.
+
+Every picture NAME.* gives NAME_edited.png, NAME_mask.png, NAME_strip.png and NAME.json in the output folder. The JSON
+is written last, so that its presence means a complete result.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..editors import EditResult, Image, InputError, Mask, load_image, load_mask, save_image
+
+PACKAGES = ("maskedit", "torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture file to edit."""
+
+    path: Path
+    """As the user gave it."""
+    name: str
+    """Stem of everything that is written for it."""
+    number: int
+    """Its place on the command line, which decides its seed."""
+    height: int
+    width: int
+
+
+def check_pictures(paths: Sequence[Path], output: Path, endings: Sequence[str]) -> tuple[Picture, ...]:
+    """Read every picture once, and make sure that writing its results loses nothing.
+
+    Args:
+        paths: picture files.
+        output: folder of the results; it is not made yet.
+        endings: what will be added to a picture's name.
+
+    Raises:
+        InputError: if a picture cannot be read, or a result could not be written or would replace an input.
+    """
+    if not paths:
+        raise InputError("expected at least one picture, got none: maskedit edit PICTURE --instruction TEXT")
+    check_output(output)
+    pictures: list[Picture] = []
+    taken: set[str] = set()
+    for number, path in enumerate(paths):
+        height, width = load_image(path).shape[-2:]
+        name = _free_name(path.stem, taken)
+        taken.add(name)
+        pictures.append(Picture(path=path, name=name, number=number, height=height, width=width))
+    inputs = {path.resolve() for path in paths}
+    for picture in pictures:
+        for ending in endings:
+            if (output / f"{picture.name}{ending}").resolve() in inputs:
+                raise InputError(
+                    f"the result {output / (picture.name + ending)} would replace an input: choose another --output"
+                )
+    return tuple(pictures)
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """Two pictures of the same name from different folders get different results."""
+    number, name = 1, stem
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def check_output(folder: Path, *, flag: str = "--output") -> None:
+    """Make sure that a folder can be written to, without making it.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"expected a folder for {flag}, but {place} is a file: choose another {flag}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {place}: choose another {flag}")
+
+
+def batches(pictures: Sequence[Picture], most: int) -> Iterator[tuple[Picture, ...]]:
+    """Pictures of the same size together, at most so many."""
+    by_size = sorted(pictures, key=lambda p: (p.height, p.width, p.number))
+    for _, group in groupby(by_size, key=lambda p: (p.height, p.width)):
+        same = list(group)
+        for start in range(0, len(same), most):
+            yield tuple(same[start : start + most])
+
+
+def read_batch(pictures: Sequence[Picture]) -> Image:
+    """The pictures of one batch."""
+    return torch.cat([load_image(picture.path) for picture in pictures])
+
+
+def read_masks(paths: Sequence[Path], pictures: Sequence[Picture]) -> tuple[Mask, ...]:
+    """Mask files, each as large as every picture.
+
+    Raises:
+        InputError: if a mask cannot be read, is empty or has another size.
+    """
+    masks: list[Mask] = []
+    for path in paths:
+        mask = load_mask(path)
+        height, width = mask.shape[-2:]
+        for picture in pictures:
+            if (height, width) != (picture.height, picture.width):
+                raise InputError(
+                    f"expected the mask {path} as large as {picture.path}, {picture.width}x{picture.height} pixels, "
+                    f"got {width}x{height}: resize it first"
+                )
+        if not bool((mask > 0).any()):
+            raise InputError(f"the mask {path} is black everywhere, so nothing may change: paint the region white")
+        masks.append(mask)
+    return tuple(masks)
+
+
+def trace_of(result: EditResult, row: int) -> dict[str, Any]:
+    """The trace of one picture of a batch."""
+    trace = asdict(result.trace)
+    for name in ("mask_area", "outside_change", "outside_change_unkept"):
+        trace[name] = trace[name][row]
+    trace["seconds"] = trace["seconds"] / len(result.image)
+    return trace
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions of the packages that decide a result."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write_results(
+    output: Path, picture: Picture, images: Mapping[str, Image | Mask], record: Mapping[str, Any]
+) -> tuple[Path, ...]:
+    """Write the pictures of a result by their endings, then its JSON.
+
+    Raises:
+        InputError: if the disk refuses; nothing of this picture is left then.
+    """
+    written: list[Path] = []
+    try:
+        for ending, image in images.items():
+            written.append(save_image(image, output / f"{picture.name}{ending}"))
+        files = {ending.removeprefix("_").removesuffix(".png"): f"{picture.name}{ending}" for ending in images}
+        written.append(write_record(output / f"{picture.name}.json", {**record, "files": files}))
+    except InputError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return tuple(written)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> Path:
+    """Write JSON in one move.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path} ({error}): choose another output") from error
+    return path

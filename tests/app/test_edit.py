@@ -1,0 +1,224 @@
+"""`maskedit edit` and `maskedit mask`, run for real on a tiny random checkpoint."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image as PilImage
+
+from maskedit.app.edit import EditCommand, MaskCommand, from_preset
+from maskedit.configs import PAPER_FOI
+from maskedit.editors import load_image, load_mask, save_image
+
+TEXT = "make the cube blue"
+
+
+@pytest.fixture
+def flags(ip2p_folder: Path, tmp_path: Path) -> list[object]:
+    return ["--model", ip2p_folder, "--output", tmp_path / "out", "--steps", 2, "--size", 32]
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def test_edit_writes_picture_mask_strip_and_record(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    before = pictures[0].read_bytes()
+    done = call("edit", pictures[0], "--instruction", TEXT, "--keyword", "cube", "--strength", 2, "--seed", 5, *flags)
+    assert done.code == 0, done.err
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["p0.json", "p0_edited.png", "p0_mask.png", "p0_strip.png"]
+    assert pictures[0].read_bytes() == before
+
+    source, edited, mask = load_image(pictures[0]), load_image(out / "p0_edited.png"), load_mask(out / "p0_mask.png")
+    assert torch.equal(edited[(mask == 0).expand_as(edited)], source[(mask == 0).expand_as(source)])
+    assert not torch.equal(edited, source)
+    strip = load_image(out / "p0_strip.png")
+    assert torch.equal(strip[..., :32], source)
+    assert torch.equal(strip[..., -32:], edited)
+
+    record = read(out / "p0.json")
+    assert record["image"] == str(pictures[0])
+    assert record["instructions"] == [{"text": TEXT, "keyword": "cube", "strength": 2.0, "mask": None}]
+    assert record["seed"] == 5
+    assert record["options"]["steps"] == 2
+    assert record["trace"]["keywords"] == ["cube"]
+    assert record["trace"]["outside_change"] == 0
+    assert record["files"] == {"edited": "p0_edited.png", "mask": "p0_mask.png", "strip": "p0_strip.png"}
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_a_picture_comes_out_the_same_alone_and_among_others(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    assert call("edit", *pictures, "--instruction", TEXT, *flags).code == 0
+    together = load_image(tmp_path / "out" / "p1_edited.png")
+    assert call("edit", pictures[1], "--instruction", TEXT, "--seed", 1, *flags).code == 0
+    alone = load_image(tmp_path / "out" / "p1_edited.png")
+    assert (together - alone).abs().max() <= 1.5 / 255
+
+
+def test_pictures_of_the_same_name_both_come_out(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    twin = save_image(load_image(pictures[0]), tmp_path / "other" / "p0.png")
+    assert call("edit", pictures[0], twin, "--instruction", TEXT, "--editor", "ip2p", *flags).code == 0
+    assert (tmp_path / "out" / "p0_edited.png").is_file()
+    assert read(tmp_path / "out" / "p0_2.json")["image"] == str(twin)
+
+
+def test_a_mask_from_a_file_confines_any_editor(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    mask = torch.zeros(1, 1, 24, 32)
+    mask[..., 5:15, 10:20] = 1
+    path = save_image(mask, tmp_path / "mask.png")
+    done = call("edit", pictures[0], "--instruction", TEXT, "--editor", "ip2p", "--mask", path, *flags)
+    assert done.code == 0, done.err
+    edited, source = load_image(tmp_path / "out" / "p0_edited.png"), load_image(pictures[0])
+    changed = (edited != source).any(1, keepdim=True)
+    assert changed.any()
+    assert not changed[mask == 0].any()
+    assert read(tmp_path / "out" / "p0.json")["masks"] == [str(path)]
+
+
+def test_each_instruction_may_have_its_own_mask(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    left, right = torch.zeros(2, 1, 1, 24, 32)
+    left[..., :8], right[..., 24:] = 1, 1
+    paths = [save_image(left, tmp_path / "left.png"), save_image(right, tmp_path / "right.png")]
+    two = ["--instruction", TEXT, "--instruction", "remove the ball"]
+    done = call("edit", pictures[0], *two, "--mask", paths[0], "--mask", paths[1], *flags)
+    assert done.code == 0, done.err
+    assert torch.equal(load_mask(tmp_path / "out" / "p0_mask.png"), left + right)
+    done = call("edit", pictures[0], *two, "--mask", paths[0], "--mask", paths[1], "--mask", paths[1], *flags)
+    assert done.code == 2
+    assert "once for each of 2 instructions, got it 3 times" in done.err
+
+
+def test_exif_turns_the_picture_upright(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    turned = PilImage.open(pictures[0])
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert call("edit", tmp_path / "turned.png", "--instruction", TEXT, "--editor", "ip2p", *flags).code == 0
+    assert load_image(tmp_path / "out" / "turned_edited.png").shape[-2:] == (32, 24)
+
+
+@pytest.mark.parametrize("command", [("mask",), ("edit", "--dry-run")])
+def test_masks_alone(
+    command: tuple[str, ...], call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    two = ["--instruction", TEXT, "--instruction", "remove the ball"]
+    done = call(*command, pictures[0], *two, *flags)
+    assert done.code == 0, done.err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["p0.json", "p0_mask.png", "p0_mask1.png", "p0_mask2.png", "p0_overlay.png"]
+    masks = [load_mask(tmp_path / "out" / f"p0_mask{i}.png") for i in (1, 2)]
+    assert torch.equal(load_mask(tmp_path / "out" / "p0_mask.png"), masks[0].maximum(masks[1]))
+    assert read(tmp_path / "out" / "p0.json")["mask_area"] == pytest.approx([float(m.mean()) for m in masks], abs=2e-3)
+
+
+def test_masks_are_those_of_the_edit(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    assert call("mask", pictures[0], "--instruction", TEXT, *flags).code == 0
+    shown = load_mask(tmp_path / "out" / "p0_mask.png")
+    assert call("edit", pictures[0], "--instruction", TEXT, *flags).code == 0
+    assert torch.equal(load_mask(tmp_path / "out" / "p0_mask.png"), shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["{p0}"], "pass --instruction"),
+        (["--instruction", TEXT], "expected at least one picture"),
+        (["{p0}", "--instruction", " "], "got an empty text"),
+        (["{p0}", "--instruction", "cube " * 100], "shorten the text"),
+        (["{p0}", "--instruction", TEXT, "--keyword", "ball"], "keyword 'ball' does not occur"),
+        (["{p0}", "--instruction", TEXT, "--keyword", "cube", "--keyword", "blue"], "--keyword once for each of 1"),
+        (["{p0}", "--instruction", TEXT, "--strength", "11"], "strength must be in [-10, 10], got 11"),
+        (["{p0}", "--instruction", TEXT, "--steps", "0"], "--steps must be in [1, 1000], got 0"),
+        (["{p0}", "--instruction", TEXT, "--foi.extract-at", "1"], "--foi.extract-at must be in [0, 1), got 1"),
+        (["{missing}", "--instruction", TEXT], "found none at"),
+        (["{text}", "--instruction", TEXT], "as a picture"),
+        (["{p0}", "--instruction", TEXT, "--mask", "{p2}"], "expected the mask"),
+        (["{p0}", "--instruction", TEXT, "--mask", "{black}"], "black everywhere"),
+        (["{p0}", "--instruction", TEXT, "--output", "{text}/deeper"], "choose another --output"),
+        (["{p0}", "--instruction", TEXT, "--model", "{sd}"], "needs an InstructPix2Pix checkpoint"),
+        (["{p0}", "--instruction", TEXT, "--device", "teapot"], "expected a device"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    arguments: list[str],
+    expected: str,
+    call: Callable[..., Any],
+    pictures: tuple[Path, ...],
+    flags: list[object],
+    sd_folder: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "text").write_text("no picture")
+    save_image(torch.zeros(1, 1, 24, 32), tmp_path / "black.png")
+    names = {f"p{i}": path for i, path in enumerate(pictures)}
+    names |= {"missing": tmp_path / "none.png", "text": tmp_path / "text", "black": tmp_path / "black.png"}
+    given = [word.format(**names, sd=sd_folder) for word in arguments]
+    kept = [flag for place in range(0, len(flags), 2) for flag in flags[place : place + 2] if flags[place] not in given]
+    done = call("edit", *given, *kept)
+    assert done.code == 2
+    assert done.err.startswith("maskedit: error: ")
+    assert done.err.count("\n") == 1
+    assert expected in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_are_never_replaced(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    rival = save_image(load_image(pictures[0]), tmp_path / "in" / "p0_edited.png")
+    before = rival.read_bytes()
+    done = call("edit", pictures[0], rival, "--instruction", TEXT, *flags, "--output", tmp_path / "in")
+    assert done.code == 2
+    assert "would replace an input" in done.err
+    assert rival.read_bytes() == before
+
+
+def test_a_picture_without_the_thing_does_not_stop_the_others(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    flat = save_image(torch.zeros(1, 3, 24, 32), tmp_path / "in" / "flat.png")
+    done = call("edit", pictures[0], flat, pictures[2], "--instruction", TEXT, "--foi.mask-threshold", 1.0, *flags)
+    written = {path.name for path in (tmp_path / "out").glob("*.json")}
+    assert {"p0.json", "p2.json"} <= written
+    assert done.code == (0 if "flat.json" in written else 2)
+
+
+def test_a_preset_is_where_flags_start_from(tmp_path: Path) -> None:
+    command = from_preset(EditCommand, "paper-foi")
+    assert command.options == PAPER_FOI.options
+    assert command.checkpoint == PAPER_FOI.checkpoint
+    assert from_preset(MaskCommand, "embedded-ip2p").editor == "ip2p"
+
+
+def test_flags_override_a_preset(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    done = call("edit", pictures[0], "--instruction", TEXT, "--preset", "paper-ip2p", "--guidance-scale", 3, *flags)
+    assert done.code == 0, done.err
+    record = read(tmp_path / "out" / "p0.json")
+    assert record["editor"] == "ip2p"
+    assert record["options"] | {"guidance_scale": 3.0, "steps": 2, "image_guidance_scale": 1.5} == record["options"]
+
+
+def test_ip2p_has_no_masks_to_show(call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object]) -> None:
+    done = call("mask", pictures[0], "--instruction", TEXT, "--editor", "ip2p", *flags)
+    assert done.code == 2
+    assert "--editor foi" in done.err
