@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .errors import ModelError
 
@@ -62,6 +62,16 @@ class CheckpointPreset:
     knows: str = ""
     """What the checkpoint was trained on, if it is not general."""
 
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 1), ("image_guidance_scale", 1), ("mask_stride", 1), ("mask_squarings", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("foi_noise_level", "mask_threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        if self.guidance_scale <= 1:
+            raise ValueError(f"guidance_scale must be above 1, got {self.guidance_scale}")
+
 
 def locate_checkpoint(config: BackboneConfig) -> Path | str:
     """Folder of the checkpoint, or its hub id where no local copy is found.
@@ -100,12 +110,29 @@ def load_preset(location: Path | str) -> CheckpointPreset:
     if not path.is_file():
         return CheckpointPreset()
     try:
-        stored: dict[str, Any] = json.loads(path.read_text())
-        unknown = set(stored) - {f.name for f in fields(CheckpointPreset)}
-        if unknown:
-            raise ModelError(f"{path} has unknown settings {sorted(unknown)}")
-        if "mask_stages" in stored:
-            stored["mask_stages"] = tuple(stored["mask_stages"])
-        return CheckpointPreset(**stored)
-    except (json.JSONDecodeError, TypeError) as error:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ModelError(f"cannot read {path}: expected an object of settings, got a {type(stored).__name__}")
+        return _preset_of(stored)
+    except ValueError as error:
         raise ModelError(f"cannot read {path}: {error}") from error
+
+
+def _preset_of(stored: dict[str, Any]) -> CheckpointPreset:
+    known = {f.name: type(f.default) for f in fields(CheckpointPreset)}
+    unknown = sorted(set(stored) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings {unknown}")
+    stages = stored.get("mask_stages", ["up"])
+    if not isinstance(stages, list) or not stages or not set(stages) <= {"down", "mid", "up"}:
+        raise ValueError(f"mask_stages must be a list of some of down, mid, up, got {stages!r}")
+    if stored.get("sampler", "ddim") not in get_args(SamplerName):
+        raise ValueError(f"sampler must be one of {get_args(SamplerName)}, got {stored['sampler']!r}")
+    values = {name: tuple(value) if name == "mask_stages" else value for name, value in stored.items()}
+    for name, value in values.items():
+        kind = known[name]
+        # JSON has one kind of number.
+        values[name] = float(value) if kind is float and type(value) is int else value
+        if type(values[name]) is not kind:
+            raise ValueError(f"{name} must be {kind.__name__}, got {value!r}")
+    return CheckpointPreset(**values)

@@ -1,6 +1,7 @@
 """Loading the parts of a checkpoint: quietly, completely, from safetensors only, with errors that say what to do."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from .checkpoint import BackboneConfig
@@ -25,6 +27,7 @@ def quiet_loading(*, keep_bars: bool = False) -> Iterator[None]:
         keep_bars: leave progress bars as they are, because something may be downloaded.
     """
     libraries = (diffusers_logging, transformers_logging)
+    third_party = (UserWarning, FutureWarning, DeprecationWarning)
     levels = [library.get_verbosity() for library in libraries]
     bars = [library.is_progress_bar_enabled() for library in libraries]
     try:
@@ -32,7 +35,10 @@ def quiet_loading(*, keep_bars: bool = False) -> Iterator[None]:
             library.set_verbosity(logging.ERROR)
             if not keep_bars:
                 library.disable_progress_bar()
-        yield
+        with warnings.catch_warnings():
+            for category in third_party:
+                warnings.simplefilter("ignore", category)
+            yield
     finally:
         for library, level, bar in zip(libraries, levels, bars, strict=True):
             library.set_verbosity(level)
@@ -73,9 +79,11 @@ def load_configuration(kind: Any, method: str, name: str, location: Path | str, 
     Raises:
         ModelError: if it is missing or cannot be understood.
     """
-    # Without its folder some tokenizers come up empty instead of failing.
-    if isinstance(location, Path) and not (location / name).is_dir():
-        raise ModelError(f"{name} of the checkpoint {location} is missing: fetch the whole checkpoint")
+    # Without its vocabulary a tokenizer comes up empty instead of failing.
+    if isinstance(location, Path) and issubclass(kind, PreTrainedTokenizerBase):
+        found = {path.name for path in (location / name).glob("*")}
+        if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
+            raise ModelError(f"{name} of the checkpoint {location} is missing or incomplete: fetch the whole checkpoint")
     return load_part(
         lambda: getattr(kind, method)(str(location), subfolder=name, **_hub(location, config)), name, location, config
     )

@@ -1,0 +1,108 @@
+"""Finding a checkpoint and reading its own settings, with errors that say what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from maskedit.editors import PRESET_FILE, BackboneConfig, CheckpointPreset, ModelError, locate_checkpoint
+from maskedit.editors.core.checkpoint import load_preset
+
+
+def place(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_is_itself(tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    assert locate_checkpoint(BackboneConfig(model=str(folder))) == folder
+
+
+@pytest.mark.parametrize("where", ["owner/name", "name"])
+def test_local_copies_come_before_the_hub(tmp_path: Path, where: str) -> None:
+    folder = place(tmp_path / "weights" / where)
+    assert locate_checkpoint(BackboneConfig(model="owner/name", model_dir=tmp_path / "weights")) == folder
+
+
+def test_a_hub_id_without_a_copy_stays_an_id(tmp_path: Path) -> None:
+    assert locate_checkpoint(BackboneConfig(model="owner/name", model_dir=tmp_path)) == "owner/name"
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere"])
+def test_what_is_neither_is_one_clear_line(model: str) -> None:
+    with pytest.raises(ModelError, match="expected a checkpoint folder or a hub id owner/name") as caught:
+        locate_checkpoint(BackboneConfig(model=model))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    with pytest.raises(ModelError, match=r"no model_index\.json in .*diffusers layout"):
+        locate_checkpoint(BackboneConfig(model=str(tmp_path)))
+
+
+def test_a_checkpoint_without_settings_has_the_published_ones(tmp_path: Path) -> None:
+    preset = load_preset(place(tmp_path / "plain"))
+    assert preset == CheckpointPreset()
+    assert (preset.sampler, preset.steps, preset.guidance_scale, preset.image_guidance_scale) == (
+        "euler_ancestral",
+        100,
+        7.5,
+        1.5,
+    )
+    assert (preset.foi_noise_level, preset.mask_stride, preset.mask_squarings, preset.mask_threshold) == (0.8, 4, 3, 0.55)
+
+
+def test_a_hub_id_has_the_published_settings() -> None:
+    assert load_preset("owner/name") == CheckpointPreset()
+
+
+def test_own_settings_are_read(tmp_path: Path) -> None:
+    folder = place(tmp_path / "own")
+    stored = {"sampler": "ddim", "steps": 20, "guidance_scale": 2.5, "mask_stages": ["up"], "knows": "blocks"}
+    (folder / PRESET_FILE).write_text(json.dumps(stored))
+    assert load_preset(folder) == CheckpointPreset(
+        sampler="ddim", steps=20, guidance_scale=2.5, mask_stages=("up",), knows="blocks"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"step": 20, "steps": 3}', r"unknown settings \['step'\]"),
+        ("{not json", "cannot read"),
+        ("[1, 2]", "expected an object of settings"),
+        ('{"steps": "many"}', "steps must be int"),
+        ('{"steps": 0}', "steps must be at least 1"),
+        ('{"guidance_scale": 1}', "guidance_scale must be above 1"),
+        ('{"image_guidance_scale": 0.5}', "image_guidance_scale must be at least 1"),
+        ('{"foi_noise_level": 0}', "foi_noise_level must be in"),
+        ('{"mask_threshold": 2.0}', "mask_threshold must be in"),
+        ('{"mask_stages": ["middle"]}', "mask_stages must be"),
+        ('{"sampler": "magic"}', "sampler must be"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    folder = place(tmp_path / "own")
+    (folder / PRESET_FILE).write_text(text)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_preset(folder)
+    assert PRESET_FILE in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_embedded_set_is_found_or_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("maskedit.editors.core.checkpoint.files", lambda package: tmp_path)
+    with pytest.raises(ModelError, match="maskedit train embedded"):
+        locate_checkpoint(BackboneConfig(model="embedded"))
+    place(tmp_path / "instruct-pix2pix")
+    assert locate_checkpoint(BackboneConfig(model="embedded")) == tmp_path / "instruct-pix2pix"
+
+
+def test_a_checkpoint_in_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = place(tmp_path / "weights")
+    assert locate_checkpoint(BackboneConfig(model="~/weights")) == folder
+    shutil.rmtree(folder)
