@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from jaxtyping import Float
 from safetensors import safe_open
@@ -69,17 +69,17 @@ def render_corpus(
         path = folder / f"pairs_{shard:03d}.safetensors"
         if path.exists() or time.monotonic() > deadline:
             continue
-        start = shard * recipe.scenes_per_shard
+        start, end = shard * recipe.scenes_per_shard, (shard + 1) * recipe.scenes_per_shard
         groups = [
             make_pairs(
                 "train",
-                range(at, at + _GROUP),
+                range(at, min(at + _GROUP, end)),
                 edits=(1, 1, 2),
                 variants=recipe.variants,
                 height=recipe.image_size,
                 device=device,
             )
-            for at in range(start, start + recipe.scenes_per_shard, _GROUP)
+            for at in range(start, end, _GROUP)
         ]
         texts = [[(e.text, e.keyword) for e in spec.edits] for group in groups for spec in group.specs]
         tensors = {
@@ -114,10 +114,10 @@ def encode_corpus(
         source, target = _from_bytes(stored["source"]), _from_bytes(stored["target"])
         pictures = torch.cat([source[:, None], target.unflatten(0, (len(source), recipe.variants))], 1)
         groups = pictures.split(_GROUP)
-        blurred = [_blur_scenes(group, recipe.blurred_share, generator) for group in groups]
+        blurred = [blur_scenes(group, recipe.blurred_share, generator) for group in groups]
         latents = torch.cat([_encode(vae, group.flatten(0, 1).to(device)).cpu() for group in blurred])
         latents = latents.unflatten(0, pictures.shape[:2])
-        size = latents.shape[-2:]
+        size = (latents.shape[-2], latents.shape[-1])
         tensors = {
             "source": latents[:, 0],
             "target": latents[:, 1:].flatten(0, 1),
@@ -143,8 +143,16 @@ def load_corpus(recipe: CorpusRecipe, folder: Path, device: torch.device | str) 
     return Corpus(**joined, scene=scene, texts=texts)
 
 
-def _blur_scenes(pictures: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Blur a source together with all its targets, so that blur is never part of the edit."""
+def blur_scenes(
+    pictures: Float[Tensor, "scene picture 3 height width"], share: float, generator: torch.Generator
+) -> Float[Tensor, "scene picture 3 height width"]:
+    """Blur a source together with all its targets, so that blur is never part of the edit; noise differs.
+
+    Args:
+        pictures: the source and the targets of each scene.
+        share: share of scenes that are blurred, on average, in [0, 1].
+        generator: draws which ones, and how much.
+    """
     stacked = pictures.flatten(1, 2)
     channels = stacked.shape[1]
     blurred = blur_some(stacked.reshape(len(stacked), channels, *stacked.shape[-2:]), share, generator)

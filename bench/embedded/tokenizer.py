@@ -4,6 +4,7 @@ Any other text still tokenises, into bytes, as it would with the real one.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from transformers import CLIPTokenizer
 
@@ -24,14 +25,14 @@ def build_tokenizer(words: Iterable[str], *, length: int) -> CLIPTokenizer:
     tokens += list(dict.fromkeys(left + right for left, right in merges))
     tokens += [_START, _END]
     vocab = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)  # pyright: ignore[reportArgumentType]
 
 
 def _merge(pieces: list[str], merges: list[tuple[str, str]]) -> list[str]:
     """Apply byte-pair merges in the order of their rank."""
     rank = {pair: index for index, pair in enumerate(merges)}
     while len(pieces) > 1:
-        pairs = list(zip(pieces, pieces[1:], strict=False))
+        pairs = list(pairwise(pieces))
         best = min(pairs, key=lambda pair: rank.get(pair, len(rank)))
         if best not in rank:
             break

@@ -108,7 +108,10 @@ def train_vae(
     starts = range(10_000_000, 10_000_000 + _STATISTICS_BATCHES * recipe.batch_size, recipe.batch_size)
     images = torch.cat([vae_batch(recipe, "train", start, generator, device)[0] for start in starts])
     fold_latent_statistics(vae, images)
-    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, finished)
+    # Under its name only when whole: a slice that is killed here must not leave half an autoencoder as a finished one.
+    partial = finished.with_suffix(".partial")
+    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, partial)
+    partial.replace(finished)
     return vae
 
 

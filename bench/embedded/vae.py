@@ -109,7 +109,7 @@ def vae_loss(
 
 @torch.no_grad()
 def fold_latent_statistics(vae: AutoencoderKL, images: Float[Tensor, "batch 3 height width"]) -> None:
-    """Make each latent channel of these pictures zero-mean and unit-variance, in place, without changing the decoder's pictures."""
+    """Give each latent channel of these pictures zero mean and unit variance, in place; decoded ones stay the same."""
     latents = vae.encode(images * 2 - 1).latent_dist.mean
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     quant, post = vae.quant_conv, vae.post_quant_conv
