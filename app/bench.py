@@ -30,7 +30,7 @@ class FoIBench:
 
     def measure(self) -> Document:
         """Run the bench."""
-        backbone = load_backbone(self.checkpoint)
+        backbone = load_backbone(self.checkpoint, own_pictures=False)
         with labelled_bar() as show:
             return run_foi_bench(backbone, self.config, progress=show)
 

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from ..editors import Backbone
 
 
-def load_backbone(config: BackboneConfig) -> "Backbone":
+def load_backbone(config: BackboneConfig, *, own_pictures: bool = True) -> "Backbone":
     """Load a checkpoint; one line warns where it knows only some kind of pictures.
+
+    Args:
+        config: which one.
+        own_pictures: False = the pictures are of the blocks world for certain, so there is nothing to warn of.
 
     Raises:
         ModelError: if it is missing or cannot be loaded.
@@ -21,7 +25,7 @@ def load_backbone(config: BackboneConfig) -> "Backbone":
     with waiting(f"loading {config.model}"):
         silence_libraries()
         backbone = Backbone.load(config)
-    if backbone.preset.knows:
+    if own_pictures and backbone.preset.knows:
         warn(f"{config.model} only knows {backbone.preset.knows}; it will not understand other pictures")
     return backbone
 

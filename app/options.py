@@ -1,4 +1,4 @@
-"""Editor options as flags: what editors share is flat (`--steps`), the rest stands under an editor's name (`--foi.boost`).
+"""Editor options as flags: what editors share is flat (`--steps`), the rest has the editor's name (`--foi.boost`).
 
 The flags are the editors' own dataclasses. Those of an editor that the shared ones already cover are hidden, and
 a value out of range becomes an error that names the flag.

@@ -37,7 +37,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> tuple[Path, Path, Path]:
+def pictures(tmp_path: Path) -> tuple[Path, ...]:
     """Three pictures of noise; the first two have the same size."""
     generator = torch.Generator().manual_seed(0)
     sizes = ((24, 32), (24, 32), (32, 32))

@@ -30,5 +30,5 @@ def test_a_checkpoint_of_one_world_says_so(
 
 
 def test_missing_checkpoints_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="model_index.json|found nothing"):
+    with pytest.raises(ModelError, match=r"model_index.json|found nothing"):
         load_backbone(BackboneConfig(model=str(tmp_path / "none")))

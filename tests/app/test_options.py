@@ -34,7 +34,7 @@ def test_complaints_name_the_flag() -> None:
 
 
 def test_options_that_exclude_each_other_are_refused() -> None:
-    with pytest.raises(OptionError, match="rerun_first_step|rerun-first-step"):
+    with pytest.raises(OptionError, match=r"rerun_first_step|rerun-first-step"):
         replace(FoIFlags(), rerun_first_step=True, extract_at=0.5)
 
 

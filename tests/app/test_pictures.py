@@ -59,7 +59,7 @@ def test_masks_fit_every_picture(pictures: tuple[Path, ...], tmp_path: Path) -> 
     half[..., :16] = 1
     path = save_image(half, tmp_path / "half.png")
     assert torch.equal(read_masks((path,), checked)[0], half)
-    with pytest.raises(InputError, match="as large as .*p2.png, 32x32 pixels, got 32x24"):
+    with pytest.raises(InputError, match=r"as large as .*p2.png, 32x32 pixels, got 32x24"):
         read_masks((path,), check_pictures(pictures, tmp_path / "out", ENDINGS))
     with pytest.raises(InputError, match="black everywhere"):
         read_masks((save_image(0 * half, tmp_path / "none.png"),), checked)

@@ -1,5 +1,7 @@
 """Durations, warnings, and bars that stay away from files and pipes."""
 
+import sys
+
 import pytest
 
 from maskedit.app.progress import format_seconds, labelled_bar, progress_bar, waiting, warn
@@ -21,7 +23,7 @@ def test_warnings_are_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 def test_bars_leave_no_trace_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with waiting("loading"), progress_bar("editing", 2) as step:
         step(1)
-        print("a result")
+        sys.stdout.write("a result\n")
         step(1)
     with labelled_bar() as show:
         show("first", 1, 2)
