@@ -63,7 +63,7 @@ class MaskeditDataManager(VanillaDataManager):
         self.views: tuple[int, ...] = ()
         try:
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)  # type: ignore[arg-type]
-        except (AssertionError, FileNotFoundError, NotADirectoryError, KeyError) as error:
+        except (AssertionError, IndexError, KeyError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
@@ -80,7 +80,12 @@ class MaskeditDataManager(VanillaDataManager):
             )
         _check_photos(self.train_dataset.image_filenames, self.train_dataset.cameras)
         random.seed(seed_for(config.subset_seed, Draw.SETUP, 0))
-        super().setup_train()
+        try:
+            super().setup_train()
+        except RuntimeError as error:
+            raise InputError(
+                f"expected photos of one size ({error}): resize them, with their intrinsics, first"
+            ) from error
         cached = next(self.iter_train_image_dataloader)
         assert isinstance(cached, dict)
         self.batch: dict[str, Any] = self._sort_by_camera(cached)
@@ -90,6 +95,12 @@ class MaskeditDataManager(VanillaDataManager):
         images: Tensor = self.batch["image"]
         if images.shape[-1] != 3:
             raise InputError("expected photos without transparency: save them as RGB first")
+        camera = self.train_dataset.cameras[0]
+        if images.shape[1:3] != (int(camera.height), int(camera.width)):
+            raise InputError(
+                f"photos have {images.shape[2]}x{images.shape[1]} pixels and their cameras {int(camera.width)}x"
+                f"{int(camera.height)}: correct w, h and the intrinsics in transforms.json"
+            )
         if min(images.shape[1:3]) < config.patch_size or config.train_num_rays_per_batch < config.patch_size**2:
             raise InputError(
                 f"photos of {images.shape[2]}x{images.shape[1]} pixels and {config.train_num_rays_per_batch} rays hold "
@@ -98,6 +109,9 @@ class MaskeditDataManager(VanillaDataManager):
         self._originals = to_bytes(images)
         self.batch["image"] = from_bytes(self._originals).to(images.device)
         self._patch_sampler = self.train_pixel_sampler
+        assert self._patch_sampler is not None
+        # nerfstudio rounds the rays to whole patches before it learns their size.
+        self._patch_sampler.set_num_rays_per_batch(config.train_num_rays_per_batch)
         self._ray_sampler = self._plain_sampler()
 
     def _plain_sampler(self) -> PixelSampler | None:

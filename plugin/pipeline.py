@@ -222,7 +222,7 @@ class MaskeditPipeline(VanillaPipeline):
         """The current scene as a camera of the working set sees it, with its optimised pose.
 
         Raises:
-            ModelError: if the scene renders to something that is not a number.
+            ModelError: if the scene has weights that are not numbers.
         """
         was_training = self.scene_model.training
         self.scene_model.eval()
@@ -234,9 +234,10 @@ class MaskeditPipeline(VanillaPipeline):
                 color = self.scene_model.get_outputs_for_camera(camera)["rgb"]
         finally:
             self.scene_model.train(was_training)
-        if not torch.isfinite(color).all():
+        # nerfacto renders NaN as black, so its weights are asked.
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise ModelError(
-                "the scene renders to NaN: continue from an older checkpoint (--load-step) or lower the learning rates"
+                "the scene has become NaN: continue from an older checkpoint (--load-step) or lower the learning rates"
             )
         return color.float().clamp(0, 1).permute(2, 0, 1)[None].cpu()
 

@@ -66,7 +66,7 @@ class MaskeditTrainer(Trainer):
             config.mixed_precision &= config.machine.device_type != "cpu"
             super().__init__(config, local_rank, world_size)
         self.session: EditSession | None = None
-        self.requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.requests: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._edit_steps = config.max_num_iterations
         self._last_step: int | None = None
         self._start: Start

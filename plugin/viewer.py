@@ -23,7 +23,7 @@ class SteeredRun(Protocol):
     config: Any
     pipeline: Any
     session: EditSession | None
-    requests: SimpleQueue[Callable[[], None]]
+    requests: SimpleQueue[Callable[[], object]]
 
     @property
     def next_edit_step(self) -> int:
@@ -102,5 +102,5 @@ def _carry_out(action: Callable[[], None]) -> None:
     """A mistake in the viewer must not end hours of training."""
     try:
         action()
-    except MaskeditError as error:
+    except (MaskeditError, ValueError) as error:
         CONSOLE.log(f"[bold red]maskedit: {error}")

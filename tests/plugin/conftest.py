@@ -1,5 +1,6 @@
 """A toy scene on disk, editors that need no weights, and runs small enough to train in a second."""
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from PIL import Image as Picture
 
 from maskedit.editors import EditRequest, EditResult, EditTrace, Mask, NothingFoundError
 from maskedit.plugin.config import maskedit_tiny
+from maskedit.plugin.datamanager import MaskeditDataManager
 from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
 
 SIDE = 16
@@ -21,6 +23,9 @@ VIEWS = 4
 NERFSTUDIO_WARNINGS = (
     "ignore:This DataLoader will create:UserWarning",
     "ignore:Using a non-tuple sequence:UserWarning",
+    "ignore:torch.meshgrid:UserWarning",
+    "ignore:Importing .* from .torchmetrics.functional. was deprecated:FutureWarning",
+    "ignore:This property will be removed in 2.0.0:DeprecationWarning",
     "ignore:unclosed file:ResourceWarning",
     "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning",
     "ignore:Converting a tensor with requires_grad:UserWarning",
@@ -70,7 +75,10 @@ class PaintEditor:
         masks = self.find_masks(request)
         mask = torch.stack(masks).amax(dim=0)
         drawn = torch.cat(
-            [torch.randn(1, *request.image.shape[1:], generator=torch.Generator().manual_seed(s)) for s in request.seeds]
+            [
+                torch.randn(1, *request.image.shape[1:], generator=torch.Generator().manual_seed(s))
+                for s in request.seeds
+            ]
         )
         painted = (0.5 * request.image + 0.5 * self.color + self.noise * drawn).clamp(0, 1)
         image = mask * painted + (1 - mask) * request.preserved
@@ -94,9 +102,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_config(scene: Path, output: Path, **pipeline: Any) -> MaskeditTrainerConfig:
     """A run of maskedit-tiny with a scene of a few thousand parameters."""
-    import copy
-
     config = copy.deepcopy(maskedit_tiny.config)
+    assert isinstance(config, MaskeditTrainerConfig)
     config.output_dir, config.experiment_name, config.timestamp = output, "toy", "run"
     config.machine.device_type, config.vis, config.data = "cpu", "tensorboard", scene
     config.logging.local_writer.enable = False
@@ -129,6 +136,19 @@ def paint() -> type[PaintEditor]:
 
 # Fixtures of a module need configs too.
 PaintEditor.config_of = staticmethod(tiny_config)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def load(scene: Path, tmp_path: Path) -> Callable[..., MaskeditDataManager]:
+    """Read the toy scene, or another folder: `load(folder, **options)`."""
+
+    def build(folder: Path = scene, **options: Any) -> MaskeditDataManager:
+        data = tiny_config(folder, tmp_path).pipeline.datamanager
+        for name, value in options.items():
+            setattr(data, name, value)
+        return data.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+
+    return build
 
 
 @pytest.fixture

@@ -34,7 +34,9 @@ def same_weights(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def unbroken(scene: Path, tmp_path_factory: pytest.TempPathFactory, paint: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def unbroken(
+    scene: Path, tmp_path_factory: pytest.TempPathFactory, paint: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The checkpoint and the pictures of a run that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda config, fetch: None)
@@ -126,7 +128,9 @@ def test_a_torn_edit_and_a_torn_checkpoint_do_not_count(start: Start, config: An
     assert same_weights(newest(again)["pipeline"], state["pipeline"])
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(start: Start, config: Any, paint: Any, unbroken: Any) -> None:
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
+    start: Start, config: Any, paint: Any, unbroken: Any
+) -> None:
     editor = paint()
 
     def stop(request: Any) -> None:
@@ -159,7 +163,9 @@ def test_edit_steps_count_from_zero_whatever_the_checkpoint_carries(start: Start
     assert torch.equal(trainer.pipeline.datamanager.original(2), first.session.image_of(first.session.records[2]))
 
 
-def test_load_dir_of_a_run_goes_on_in_its_folder(start: Start, config: Any, paint: Any, tmp_path: Path, unbroken: Any) -> None:
+def test_load_dir_of_a_run_goes_on_in_its_folder(
+    start: Start, config: Any, paint: Any, tmp_path: Path, unbroken: Any
+) -> None:
     editor = paint()
 
     def stop(request: Any) -> None:
@@ -201,7 +207,9 @@ def test_other_settings_are_refused_when_a_run_is_continued(start: Start, config
         start(config=config(instructions=("make it green",)))
 
 
-def test_reset_goes_back_to_the_photos_and_the_first_scene(start: Start, config: Any, paint: Any, unbroken: Any) -> None:
+def test_reset_goes_back_to_the_photos_and_the_first_scene(
+    start: Start, config: Any, paint: Any, unbroken: Any
+) -> None:
     editor = paint()
     trainer = start(editor)
     editor.before = lambda request: trainer.requests.put(trainer.reset) if len(editor.requests) == 3 else None
@@ -237,7 +245,7 @@ def test_undo_is_repeated_by_a_resumed_run(start: Start, config: Any, paint: Any
 
         def act(request: Any) -> None:
             if len(editor.requests) == 5:  # Edit step 8, the first edit of the second sweep.
-                trainer.requests.put(lambda: trainer.undo())
+                trainer.requests.put(trainer.undo)
             if len(editor.requests) == stop_at:
                 raise KeyboardInterrupt
 
@@ -264,7 +272,10 @@ def test_undo_is_repeated_by_a_resumed_run(start: Start, config: Any, paint: Any
 def test_checkpoints_hold_the_scene_alone(start: Start, unbroken: Any) -> None:
     names = list(unbroken[0]["pipeline"])
     assert names
-    assert all(name.startswith(("_model.field.", "_model.proposal_networks.", "_model.camera", "_model.device")) for name in names)
+    assert all(
+        name.startswith(("_model.field.", "_model.proposal_networks.", "_model.camera", "_model.device"))
+        for name in names
+    )
 
 
 def test_a_dry_run_edits_a_few_views_and_does_not_train(start: Start, tmp_path: Path) -> None:
@@ -277,7 +288,9 @@ def test_a_dry_run_edits_a_few_views_and_does_not_train(start: Start, tmp_path: 
     assert not EditSession.exists(trainer.base_dir)
 
 
-def test_a_full_disk_ends_with_one_line_and_keeps_what_was_saved(start: Start, config: Any, paint: Any, unbroken: Any) -> None:
+def test_a_full_disk_ends_with_one_line_and_keeps_what_was_saved(
+    start: Start, config: Any, paint: Any, unbroken: Any
+) -> None:
     import resource
 
     editor = paint()
@@ -311,7 +324,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(start: Start, config
 def test_no_scene_is_refused(start: Start) -> None:
     with pytest.raises(RunStopped, match="reconstruct-steps"):
         start(reconstruct_steps=0)
-    with pytest.raises(RunStopped, match="pipeline.instructions"):
+    with pytest.raises(RunStopped, match=r"pipeline.instructions"):
         start(instructions=())
 
 

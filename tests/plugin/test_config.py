@@ -1,0 +1,108 @@
+"""The methods as nerfstudio finds and parses them, and what importing them costs."""
+
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+import tyro
+import yaml
+
+from maskedit.plugin.config import maskedit, maskedit_small, maskedit_tiny
+
+METHODS = {"maskedit": maskedit, "maskedit-small": maskedit_small, "maskedit-tiny": maskedit_tiny}
+
+
+@cache
+def command_line() -> Any:
+    """The type that ns-train parses, of these methods alone."""
+    configs = {name: spec.config for name, spec in METHODS.items()}
+    union = tyro.extras.subcommand_type_from_defaults(defaults=configs)
+    return tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[union]]
+
+
+def parse(*words: str) -> Any:
+    return tyro.cli(command_line(), args=list(words))
+
+
+def test_nerfstudio_finds_the_methods() -> None:
+    found = {e.name: e.load() for e in entry_points(group="nerfstudio.method_configs") if e.name.startswith("maskedit")}
+    assert {name: spec.config.method_name for name, spec in found.items()} == {name: name for name in METHODS}
+
+
+def test_flags_are_flat_and_the_data_parser_may_follow() -> None:
+    config = parse(
+        "maskedit",
+        *("--pipeline.editor.name", "foi", "--pipeline.editor.model", "embedded"),
+        *("--pipeline.editor.foi.mask-threshold", "0.5"),
+        *("--pipeline.instructions", "make the red cube blue", "remove the ball"),
+        *("--pipeline.keywords", "red cube", "", "--pipeline.strengths", "1", "0.5"),
+        *("nerfstudio-data", "--eval-mode", "all"),
+    )
+    assert config.pipeline.editor.chosen.mask_threshold == 0.5
+    assert config.pipeline.editor.model == "embedded"
+    assert config.pipeline.datamanager.dataparser.eval_mode == "all"
+    first, second = config.pipeline.read_instructions()
+    assert (first.text, first.keyword, first.strength) == ("make the red cube blue", "red cube", 1.0)
+    assert (second.text, second.keyword, second.strength) == ("remove the ball", None, 0.5)
+
+
+def test_without_a_data_parser_it_is_nerfstudios() -> None:
+    config = parse("maskedit-small", "--pipeline.editor.name", "ip2p", "--pipeline.instructions", "make it snow")
+    assert type(config.pipeline.datamanager.dataparser).__name__ == "NerfstudioDataParserConfig"
+    assert type(config.pipeline.editor.chosen).__name__ == "IP2PConfig"
+    assert (config.pipeline.editor.chosen.steps, config.pipeline.editor.chosen.sampler) == (20, "ddim")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pipeline.edit-rate", "0"], "edit-rate must be at least 1"),
+        (["--pipeline.lower-bound", "0.9", "--pipeline.upper-bound", "0.2"], "lower-bound <= upper-bound"),
+        (["--pipeline.instructions", "make it red", "--pipeline.keywords", "dog"], "does not occur"),
+        (["--pipeline.instructions", "make it red", "--pipeline.strengths", "1", "2"], "one of strengths"),
+        (["--pipeline.editor.name", "sdedit"], "foi"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(words: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parse("maskedit", *words)
+    captured = capsys.readouterr()
+    assert message in " ".join((captured.out + captured.err).replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "rays", "patch", "lpips", "dtype"),
+    [
+        ("maskedit", 15000, 16384, 32, True, "float32"),
+        ("maskedit-small", 30000, 16384, 32, True, "auto"),
+        ("maskedit-tiny", 30000, 4096, 1, False, "auto"),
+    ],
+)
+def test_defaults_are_those_of_in2n(name: str, steps: int, rays: int, patch: int, lpips: bool, dtype: str) -> None:
+    config = METHODS[name].config
+    data, model, pipeline = config.pipeline.datamanager, config.pipeline.model, config.pipeline
+    assert (config.max_num_iterations, data.train_num_rays_per_batch, data.patch_size) == (steps, rays, patch)
+    assert (model.use_lpips, pipeline.editor.dtype) == (lpips, dtype)
+    assert (pipeline.edit_rate, pipeline.edit_count) == (10, 1)
+    assert (pipeline.lower_bound, pipeline.upper_bound) == (0.02, 0.98)
+    assert config.optimizers["camera_opt"]["optimizer"].lr == 6e-4
+    assert config.steps_per_save == 250
+
+
+def test_configs_survive_nerfstudios_yaml() -> None:
+    config = parse("maskedit", "--pipeline.instructions", "make it red", "--pipeline.editor.foi.mask-threshold", "0.7")
+    again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
+    assert again == config
+
+
+@pytest.mark.slow
+def test_importing_the_methods_loads_no_editor() -> None:
+    code = (
+        "import sys, maskedit.plugin.config; "
+        "print([m for m in ('diffusers', 'transformers', 'torchmetrics', 'segment_anything') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

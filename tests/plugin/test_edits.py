@@ -1,0 +1,288 @@
+"""Edits of a toy scene whose parameters are its pictures: the invariants of the iterative dataset update."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction, NothingFoundError
+from maskedit.plugin.editor import SceneEditorConfig
+from maskedit.plugin.edits import EditRules, SceneEdits, Settings, find_masks, format_duration
+from maskedit.plugin.session import EditSession, Event
+from maskedit.plugin.storage import from_bytes
+from maskedit.plugin.update import EditSchedule
+
+RED = Instruction(text="make the square red")
+BLUE = Instruction(text="make the ball blue")
+
+
+class FunctionEditor:
+    """Edits with a function of the request, everywhere."""
+
+    def __init__(self, function: Callable[[EditRequest], torch.Tensor]) -> None:
+        self.function = function
+        self.requests: list[EditRequest] = []
+
+    def edit(self, request: EditRequest) -> EditResult:
+        self.requests.append(request)
+        masks = self.find_masks(request)
+        return EditResult(
+            image=self.function(request), mask=masks[0], masks=masks, trace=EditTrace(editor="f", mask_area=(1.0,))
+        )
+
+    def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.ones_like(request.image[:, :1]) for _ in request.instructions)
+
+
+class ToyScene:
+    """One picture for each view; training moves it half of the way to the working set."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.pictures = torch.stack([from_bytes(data.original(view)) for view in range(len(data.views))])
+
+    def render(self, view: int) -> torch.Tensor:
+        return self.pictures[view].permute(2, 0, 1)[None].clone()
+
+    def train(self) -> float:
+        step = self.data.batch["image"] - self.pictures
+        self.pictures += 0.5 * step
+        return float(step.abs().max())
+
+
+@pytest.fixture
+def toy(load: Any, tmp_path: Path) -> Callable[..., tuple[SceneEdits, ToyScene, list[str]]]:
+    def build(editor: Any, *, instructions: Any = (RED,), folder: str = "session", **options: Any) -> Any:
+        data = load()
+        scene = ToyScene(data)
+        lines: list[str] = []
+        fields = {"rate": 1, "count": 1, "lower": 0.02, "upper": 0.98, "seed": 0} | options.pop("schedule", {})
+        edits = SceneEdits(
+            data=data,
+            session=EditSession.create(tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None),
+            schedule=EditSchedule(views=len(data.views), **fields),
+            editor_config=SceneEditorConfig(),
+            settings=Settings(instructions=instructions),
+            rules=EditRules(**options),
+            render=scene.render,
+            report=lines.append,
+        )
+        if editor is not None:
+            edits.use_editor(editor)
+        return edits, scene, lines
+
+    return build
+
+
+def run(edits: SceneEdits, scene: ToyScene, steps: int) -> list[float]:
+    moved = []
+    for step in range(steps):
+        edits.run_due(step)
+        moved.append(scene.train())
+    return moved
+
+
+def test_an_editor_that_changes_nothing_leaves_the_scene(toy: Any) -> None:
+    edits, scene, _ = toy(FunctionEditor(lambda r: r.image))
+    before = scene.pictures.clone()
+    assert max(run(edits, scene, 12)) < 1e-6
+    torch.testing.assert_close(scene.pictures, before, atol=1e-6, rtol=0)
+
+
+def test_edits_start_from_the_render_and_keep_the_photo(toy: Any) -> None:
+    editor = FunctionEditor(lambda r: (r.image + 0.3).clamp(0, 1))
+    edits, scene, _ = toy(editor)
+    originals = [edits.data.original(view) for view in range(4)]
+    for step in range(10):
+        render = scene.render(step % 4)
+        edits.run_due(step)
+        scene.train()
+        request = editor.requests[-1]
+        assert torch.equal(request.image, render)
+        assert torch.equal(request.preserved, from_bytes(originals[step % 4]).permute(2, 0, 1)[None])
+    assert all(torch.equal(edits.data.original(view), originals[view]) for view in range(4))
+
+
+def test_the_working_set_is_the_originals_before_the_first_edit(toy: Any) -> None:
+    edits, _, _ = toy(None)
+    assert all(torch.equal(edits.data.shown(view), edits.data.original(view)) for view in range(4))
+    assert not edits.has_editor
+
+
+def test_a_constant_editor_draws_the_scene_to_its_colour(toy: Any) -> None:
+    edits, scene, _ = toy(FunctionEditor(lambda r: torch.full_like(r.image, 0.6)))
+    distances = []
+    for step in range(24):
+        edits.run_due(step)
+        scene.train()
+        if step % 4 == 3:
+            distances.append(float((scene.pictures - 0.6).abs().max()))
+    assert all(later <= earlier + 1e-6 for earlier, later in pairwise(distances))
+    assert distances[-1] < 1e-2
+
+
+def noisy(request: EditRequest) -> torch.Tensor:
+    drawn = [torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in request.seeds]
+    return (0.5 + 0.1 * torch.cat(drawn)).clamp(0, 1)
+
+
+def test_fixed_noise_levels_and_seed_give_the_same_edits(toy: Any) -> None:
+    shown = []
+    for folder in ("first", "second"):
+        edits, scene, _ = toy(FunctionEditor(noisy), folder=folder, schedule={"lower": 0.5, "upper": 0.5})
+        run(edits, scene, 5)
+        shown.append(torch.stack([edits.data.shown(view) for view in range(4)]))
+    assert torch.equal(*shown)
+
+
+def test_noise_of_the_views_averages_out(toy: Any) -> None:
+    edits, scene, _ = toy(FunctionEditor(noisy))
+    run(edits, scene, 4)
+    edited = edits.data.batch["image"]
+    spread = [float((edited[:count].mean(0) - 0.5).var()) for count in (1, 2, 4)]
+    assert spread[0] > 1.6 * spread[1] > 2.4 * spread[2]
+
+
+def test_several_views_are_one_batch_with_their_own_noise(toy: Any) -> None:
+    editor = FunctionEditor(noisy)
+    edits, _, lines = toy(editor, schedule={"rate": 3, "count": 3})
+    records = edits.run_due(0)
+    (request,) = editor.requests
+    assert len(request.image) == len(set(request.seeds)) == len(set(request.noise_levels or ())) == 3
+    assert [r.view for r in records] == [0, 1, 2]
+    assert len(lines) == 3
+    single, _, _ = toy(FunctionEditor(noisy), folder="single", schedule={"rate": 1, "count": 1})
+    for step in range(3):
+        single.run_due(step)
+    for view in range(3):
+        assert torch.equal(edits.data.shown(view), single.data.shown(view))
+    assert edits.run_due(1) == ()
+
+
+def test_pixels_outside_the_mask_are_the_photos_whatever_the_editor_returns(toy: Any, paint: Any) -> None:
+    class Careless(paint):  # type: ignore[misc]
+        def edit(self, request: EditRequest) -> EditResult:
+            result = super().edit(request)
+            return EditResult(
+                image=(result.image + 0.004).clamp(0, 1), mask=result.mask, masks=result.masks, trace=result.trace
+            )
+
+    edits, _, _ = toy(Careless())
+    (record,) = edits.run_due(0)
+    outside = edits.session.mask_at(str(record.mask)) == 0
+    assert outside.any()
+    assert torch.equal(edits.data.shown(0)[outside], edits.data.original(0)[outside])
+    assert not torch.equal(edits.data.shown(0)[~outside], edits.data.original(0)[~outside])
+
+
+class MovingMask(FunctionEditor):
+    """Finds another row of the picture each time it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda r: r.image)
+        self.asked = 0
+
+    def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
+        mask = torch.zeros_like(request.image[:, :1])
+        mask[..., self.asked, :] = 0.7
+        self.asked += 1
+        return tuple(mask if i.mask is None else i.mask for i in request.instructions)
+
+
+def test_masks_of_the_first_edit_are_used_again(toy: Any) -> None:
+    editor = MovingMask()
+    edits, _, _ = toy(editor)
+    for step in range(8):
+        edits.run_due(step)
+    for view in range(4):
+        first, second = (editor.requests[at].instructions[0].mask for at in (view, view + 4))
+        assert torch.equal(first, second)
+    assert edits.session.records[4].masks == edits.session.records[0].masks
+
+
+def test_masks_can_be_found_anew(toy: Any) -> None:
+    editor = MovingMask()
+    edits, _, _ = toy(editor, reuse_masks=False)
+    for step in range(8):
+        edits.run_due(step)
+    assert not torch.equal(editor.requests[0].instructions[0].mask, editor.requests[4].instructions[0].mask)
+
+
+def test_a_view_in_which_nothing_is_found_keeps_its_photo(toy: Any, paint: Any) -> None:
+    class Sometimes(paint):  # type: ignore[misc]
+        def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
+            if request.seeds == (edits.schedule.turn(1, step=1).seed,):
+                raise NothingFoundError("square")
+            return super().find_masks(request)
+
+    edits, _, lines = toy(Sometimes())
+    records = [edits.run_due(step)[0] for step in range(6)]
+    assert [r.image is None for r in records] == [False, True, False, False, False, True]
+    assert torch.equal(edits.data.shown(1), edits.data.original(1))
+    assert "nothing found" in lines[1]
+
+
+def test_nothing_found_anywhere_stops_after_a_sweep(toy: Any, paint: Any) -> None:
+    edits, _, _ = toy(paint(blind_to=(RED.text,)))
+    for step in range(3):
+        edits.run_due(step)
+    with pytest.raises(InputError, match="any of 4 views"):
+        edits.run_due(3)
+
+
+def test_nothing_found_can_stop_at_once(toy: Any, paint: Any) -> None:
+    edits, _, _ = toy(paint(blind_to=(RED.text,)), skip_empty=False)
+    with pytest.raises(NothingFoundError):
+        edits.run_due(0)
+
+
+def test_an_instruction_whose_object_is_hidden_gets_an_empty_mask(paint: Any) -> None:
+    request = EditRequest(image=torch.zeros(1, 3, 8, 8), instructions=(RED, BLUE))
+    red, blue = find_masks(paint(blind_to=(BLUE.text,)), request)
+    assert red.any()
+    assert not blue.any()
+    with pytest.raises(NothingFoundError):
+        find_masks(paint(blind_to=(RED.text, BLUE.text)), request)
+
+
+def test_events_take_effect_at_their_step(toy: Any, paint: Any) -> None:
+    editor = paint()
+    edits, _, _ = toy(editor)
+    edits.session.add_event(Event(step=1, kind="settings", value={"instructions": [{"text": BLUE.text}]}))
+    edits.session.add_event(Event(step=3, kind="pause", value=True))
+    edits.session.add_event(Event(step=5, kind="pause", value=False))
+    made = [len(edits.run_due(step)) for step in range(6)]
+    assert made == [1, 1, 1, 0, 0, 1]
+    assert [r.instructions[0].text for r in editor.requests] == [RED.text, BLUE.text, BLUE.text, BLUE.text]
+    with pytest.raises(InputError, match="expected an instruction"):
+        edits.check_event(Event(step=6, kind="settings", value={"instructions": []}))
+    with pytest.raises(ValueError, match="guidance_scale"):
+        edits.check_event(Event(step=6, kind="settings", value={"guidance_scale": 0.1}))
+
+
+def test_show_brings_the_working_set_to_any_step(toy: Any, paint: Any) -> None:
+    edits, _, _ = toy(paint())
+    for step in range(6):
+        edits.run_due(step)
+    now = [edits.data.shown(view) for view in range(4)]
+    edits.show(2)
+    assert torch.equal(edits.data.shown(2), edits.data.original(2))
+    assert not torch.equal(edits.data.shown(1), edits.data.original(1))
+    edits.show(6)
+    assert all(torch.equal(edits.data.shown(view), now[view]) for view in range(4))
+
+
+def test_progress_counts_what_is_planned(toy: Any, paint: Any) -> None:
+    edits, _, lines = toy(paint(), planned=9)
+    edits.run_due(0)
+    edits.run_due(1)
+    assert lines[1].startswith("edit 2/9, sweep 1, 1.png: noise ")
+    assert "ETA" in lines[1]
+    assert "mask 6.2%" in lines[1]
+
+
+def test_durations_are_readable() -> None:
+    assert [format_duration(s) for s in (0.0, 61.4, 3600.0 * 5 + 120)] == ["0 min 00 s", "1 min 01 s", "5 h 02 min"]

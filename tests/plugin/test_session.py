@@ -1,0 +1,159 @@
+"""The session on disk: what the working set is at each edit step, undo, reset, rolling back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskedit.editors import SessionError
+from maskedit.plugin.session import EditRecord, EditSession, Event
+
+GREY = torch.full((4, 4), 128, dtype=torch.uint8)
+
+
+def picture(value: int) -> torch.Tensor:
+    return torch.full((4, 4, 3), value, dtype=torch.uint8)
+
+
+def create(root: Path) -> EditSession:
+    return EditSession.create(root, settings={"seed": 0, "size": (1, 2)}, start_step=5, edit_start=8, source=None)
+
+
+def save(session: EditSession, index: int, *, views: int = 2, empty: bool = False) -> EditRecord:
+    record = EditRecord(
+        step=10 * index,
+        view=index % views,
+        photo=f"{index % views}.png",
+        index=index,
+        sweep=index // views,
+        noise_level=0.5,
+        seed=index,
+        instructions=("make it red",),
+        reason="nothing found" if empty else "",
+    )
+    if empty:
+        return session.save_record(record)
+    return session.save_edit(record, before=picture(0), after=picture(index), mask=GREY, masks=[GREY])
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> EditSession:
+    made = create(tmp_path)
+    for index in range(5):
+        save(made, index)
+    return made
+
+
+def shown(session: EditSession, step: int) -> dict[int, int]:
+    return {view: record.index for view, record in session.working_set(step).items()}
+
+
+def test_the_working_set_is_a_function_of_the_edit_step(session: EditSession) -> None:
+    assert shown(session, 0) == {}
+    assert shown(session, 10) == {0: 0}
+    assert shown(session, 11) == {0: 0, 1: 1}
+    assert shown(session, 50) == {0: 4, 1: 3}
+
+
+def test_a_session_is_read_back_as_it_was(session: EditSession) -> None:
+    session.add_event(Event(step=3, kind="pause", value=True))
+    again = EditSession.open(session.root)
+    assert again.records == session.records
+    assert again.events == session.events
+    assert (again.start_step, again.edit_start, again.generation, again.source) == (5, 8, 0, None)
+    assert torch.equal(again.image_of(again.records[3]), picture(3))
+    assert torch.equal(again.mask_at(again.records[3].masks[0]), GREY)
+
+
+def test_an_edit_without_its_json_does_not_count(session: EditSession) -> None:
+    (session.root / "edits-000" / "0000040-00000.json").unlink()
+    assert [r.index for r in EditSession.open(session.root).records] == [0, 1, 2, 3]
+
+
+def test_undo_takes_back_the_last_sweep_and_can_be_repeated(session: EditSession) -> None:
+    assert session.undo(50) == 1
+    assert shown(session, 50) == {0: 2, 1: 3}
+    assert session.undo(50) == 2
+    assert shown(session, 50) == {0: 0, 1: 1}
+    assert session.undo(50) == 2
+    assert shown(session, 50) == {}
+    assert session.undo(50) == 0
+    assert shown(EditSession.open(session.root), 50) == {}
+
+
+def test_an_undo_is_not_yet_known_before_its_step(session: EditSession) -> None:
+    session.undo(50)
+    assert shown(session, 45) == {0: 4, 1: 3}
+
+
+def test_edits_after_an_undo_are_shown(session: EditSession) -> None:
+    session.undo(50)
+    save(session, 5)
+    assert shown(session, 60) == {0: 2, 1: 5}
+
+
+def test_reset_forgets_every_edit_and_event(session: EditSession) -> None:
+    session.undo(50)
+    session.reset(edit_start=70)
+    for each in (session, EditSession.open(session.root)):
+        assert shown(each, 1000) == {}
+        assert (each.generation, each.edit_start, each.events) == (1, 70, ())
+    save(session, 0)
+    assert shown(EditSession.open(session.root), 1000) == {0: 0}
+
+
+def test_rolling_back_forgets_what_is_newer(session: EditSession) -> None:
+    assert session.roll_back(30) == 2
+    for each in (session, EditSession.open(session.root)):
+        assert [r.index for r in each.records] == [0, 1, 2]
+
+
+def test_views_without_a_find_show_their_photo_and_are_remembered(tmp_path: Path) -> None:
+    session = create(tmp_path)
+    save(session, 0, empty=True)
+    assert shown(session, 100) == {}
+    first = session.found_masks(0, ("make it red",), 100)
+    assert first is not None
+    assert first.image is None
+
+
+def test_masks_of_the_first_edit_with_the_same_instructions_are_found(session: EditSession) -> None:
+    first = session.found_masks(0, ("make it red",), 50)
+    assert first is not None
+    assert first.index == 0
+    assert session.found_masks(0, ("make it blue",), 50) is None
+    assert session.found_masks(0, ("make it red",), 0) is None
+
+
+def test_masks_may_lie_in_the_file_of_an_earlier_edit(session: EditSession) -> None:
+    record = EditRecord(
+        step=60, view=1, photo="1.png", index=6, sweep=3, noise_level=0.5, seed=6, instructions=("make it red",)
+    )
+    stored = session.save_edit(record, before=picture(0), after=picture(9), mask=GREY, masks=session.records[1].masks)
+    assert stored.masks == session.records[1].masks
+
+
+def test_every_picture_of_an_edit_is_written(session: EditSession) -> None:
+    record = session.records[2]
+    for name in (record.image, record.mask, record.strip, *record.masks):
+        assert (session.root / str(name)).is_file()
+
+
+def test_other_settings_are_named(session: EditSession) -> None:
+    session.check_settings({"seed": 0, "size": (1, 2)})
+    with pytest.raises(SessionError, match="seed = 0, this command has 1"):
+        session.check_settings({"seed": 1})
+
+
+def test_pictures_of_an_earlier_session_are_kept(session: EditSession) -> None:
+    session.save_base(1, picture(7))
+    assert {view: int(each[0, 0, 0]) for view, each in EditSession.open(session.root).base().items()} == {1: 7}
+
+
+def test_what_is_no_session_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="no edit session"):
+        EditSession.open(tmp_path)
+    (tmp_path / "session.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(SessionError, match="format 99"):
+        EditSession.open(tmp_path)
