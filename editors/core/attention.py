@@ -168,6 +168,21 @@ class _ControlledProcessor:
         self.original = original
         self.branches = branches
         self.active: tuple[AttentionEdit, ...] = ()
+        self._explicit: tuple[Branch, ...] = ()
+        self._needed: tuple[Branch, ...] = ()
+
+    def activate(self, edits: tuple[AttentionEdit, ...]) -> None:
+        """Choose the edits of the next UNet call, and which branches leave the fused kernel for them.
+
+        A compiler cannot follow this arithmetic of sets, so it is not done during the call.
+        """
+        self.active = edits
+        scoring: list[ScoresEdit] = self._active("edit_scores")
+        reading: list[ProbsReader] = self._active("read_probs")
+        explicit = frozenset[Branch]().union(*(e.writes for e in scoring), *(r.reads for r in reading))
+        needed = explicit.union(*(e.reads for e in scoring))
+        self._explicit = tuple(branch for branch in self.branches if branch in explicit)
+        self._needed = tuple(branch for branch in self.branches if branch in needed)
 
     def __call__(
         self,
@@ -179,7 +194,7 @@ class _ControlledProcessor:
     ) -> Tensor:
         if not self.active:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
-        if attention_mask is not None or hidden_states.ndim != 3 or attn.group_norm is not None:
+        if attention_mask is not None or hidden_states.ndim != 3 or attn.group_norm is not None or attn.residual_connection:
             raise ModelError(f"attention layer {self.site.name} is not of the Stable Diffusion kind: it cannot be edited")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross:
@@ -199,21 +214,17 @@ class _ControlledProcessor:
         }
         for edit in self._active("edit_qkv"):
             qkv = dict(edit.edit_qkv(qkv, self.site))
-        edits: list[ScoresEdit] = self._active("edit_scores")
-        readers: list[ProbsReader] = self._active("read_probs")
-        explicit = frozenset[Branch]().union(*(e.writes for e in edits), *(r.reads for r in readers))
-        needed = explicit.union(*(e.reads for e in edits))
         # Blending and the softmax run in fp32: FoI's boost is too small for half precision.
         scores: dict[Branch, Scores] = {
-            branch: torch.matmul(q.float(), k.float().transpose(-1, -2)) * q.shape[-1] ** -0.5
-            for branch, (q, k, _) in qkv.items()
-            if branch in needed
+            branch: torch.matmul(qkv[branch][0].float(), qkv[branch][1].float().transpose(-1, -2))
+            * qkv[branch][0].shape[-1] ** -0.5
+            for branch in self._needed
         }
-        for edit in edits:
-            scores.update(edit.edit_scores({b: scores[b] for b in edit.reads}, self.site))
-        probs = {branch: scores[branch].softmax(-1) for branch in self.branches if branch in explicit}
-        for reader in readers:
-            reader.read_probs({b: probs[b] for b in reader.reads}, self.site)
+        for edit in self._active("edit_scores"):
+            scores.update(edit.edit_scores({b: scores[b] for b in self._needed if b in edit.reads}, self.site))
+        probs = {branch: scores[branch].softmax(-1) for branch in self._explicit}
+        for reader in self._active("read_probs"):
+            reader.read_probs({b: probs[b] for b in self._explicit if b in reader.reads}, self.site)
         outputs = self._mix(qkv, probs)
         for edit in self._active("edit_output"):
             outputs = dict(edit.edit_output(outputs, self.site))
@@ -250,7 +261,7 @@ class AttentionControl:
         for edit in self._edits:
             edit.begin_step(step)
         for processor in self._processors:
-            processor.active = tuple(edit for edit in self._edits if edit.wants(processor.site, step))
+            processor.activate(tuple(edit for edit in self._edits if edit.wants(processor.site, step)))
 
 
 @contextmanager

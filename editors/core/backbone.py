@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -231,7 +232,10 @@ class Backbone:
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
     def condition(
-        self, branches: tuple[Branch, ...], text: PromptEmbeds, image: Latents | None = None
+        self,
+        branches: tuple[Branch, ...],
+        text: Float[Tensor, "#batch tokens width"],
+        image: Latents | None = None,
     ) -> Conditioning:
         """Lay out the conditions of every branch.
 
