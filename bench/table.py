@@ -9,9 +9,10 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -19,12 +20,15 @@ from ..editors import InputError
 
 Row: TypeAlias = dict[str, str | float | int | None]
 Document: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+_WIDEST = 1000
+_SMALL, _LARGE = 0.01, 10
 
 
 def describe_machine(device: torch.device | str) -> dict[str, str | int]:
     """What the figures of a document were measured on."""
     place = torch.device(device)
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else _processor_name()
+    name = _processor_name() if place.type == "cpu" else torch.get_device_module(place).get_device_name(place)
     return {
         "device": place.type,
         "name": name,
@@ -45,11 +49,21 @@ def _processor_name() -> str:
 
 
 def make_document(bench: str, rows: Sequence[Row], device: torch.device | str, **extra: object) -> Document:
-    """A document; numbers that are not finite become null, so that the JSON stays readable everywhere."""
-    clean = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows
-    ]
-    return {"bench": bench, "machine": describe_machine(device), "rows": clean, **extra}
+    """A document; numbers that are not finite become null, so that the JSON stays readable everywhere.
+
+    Args:
+        bench: name of the bench.
+        rows: figures, one row per method and set.
+        device: where they were measured.
+        extra: more entries of the document.
+    """
+    clean = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    more = {name: _finite(value) for name, value in extra.items()}
+    return {"bench": bench, "machine": describe_machine(device), "rows": clean, **more}
+
+
+def _finite(value: T) -> T | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:
@@ -58,31 +72,42 @@ def write_json(document: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: if the file cannot be written.
     """
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(document, indent=2) + "\n")
+        partial.write_text(text)
         partial.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error}): choose another --json") from error
 
 
 def print_table(document: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the rows of a document, one column per metric."""
+    """Print the rows of a document, one column per metric; a narrow terminal breaks lines rather than lose figures."""
     console = console or Console()
     columns = list(dict.fromkeys(name for row in document["rows"] for name in row))
-    table = Table(title=f"{document['bench']} on {document['machine']['name']}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        numeric = any(isinstance(row.get(name), (int, float)) for row in document["rows"])
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        numeric = not any(isinstance(row.get(name), str) for row in document["rows"])
+        # Names of numbers break at underscores, so that they are hardly wider than the numbers below them.
+        header = name.replace("_", "\n") if numeric else name
+        table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
     for row in document["rows"]:
         table.add_row(*(_format(row.get(name)) for name in columns))
-    console.print(table)
+    # Without a width of its own, rich would cut figures off where the terminal ends.
+    table.width = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    console.print(
+        f"{document['bench']} on {document['machine']['name']}", markup=False, highlight=False, soft_wrap=True
+    )
+    console.print(table, crop=False, soft_wrap=True)
 
 
 def _format(value: str | float | int | None) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+        places = ".2g" if 0 < abs(value) < _SMALL else ".3f" if abs(value) < _LARGE else ".2f"
+        return f"{value:{places}}"
     return str(value)

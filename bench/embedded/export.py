@@ -4,10 +4,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
-from ...editors import PRESET_FILE, CheckpointPreset
+from ...editors import PRESET_FILE, Architecture, Backbone, CheckpointPreset
 from .editor import build_scheduler
 from .train import TrainedSet
 
@@ -27,17 +26,34 @@ EMBEDDED_PRESET = CheckpointPreset(
 
 
 def export_set(trained: TrainedSet, folder: Path, *, preset: CheckpointPreset = EMBEDDED_PRESET) -> None:
-    """Write a trained set so that `from_pretrained` of diffusers and `--model FOLDER` load it."""
+    """Write a trained set so that diffusers' `from_pretrained` and `--model FOLDER` load it; the set stays as it is."""
+    networks = {"unet": trained.model.unet, "vae": trained.vae, "text_encoder": trained.model.text_encoder}
+    scheduler = build_scheduler()
+    half = Backbone.build(
+        Architecture(
+            unet=trained.model.unet.config,
+            vae=trained.vae.config,
+            text_encoder=trained.model.text_encoder.config.to_dict(),
+            scheduler=scheduler.config,
+        ),
+        device="cpu",
+        dtype="float16",
+    )
+    for name, network in networks.items():
+        getattr(half, name).load_state_dict(network.state_dict())
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae=trained.vae,
-        text_encoder=trained.model.text_encoder,
+        vae=half.vae,
+        text_encoder=half.text_encoder,
         tokenizer=trained.tokenizer,
-        unet=trained.model.unet,
-        scheduler=build_scheduler(),
+        unet=half.unet,
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # Stored in half precision, meant to run in full: otherwise `from_pretrained` without a dtype takes this network alone
+    # in half precision, and the pipeline fails on a CPU.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
     (folder / PRESET_FILE).write_text(json.dumps(asdict(preset), indent=2) + "\n")

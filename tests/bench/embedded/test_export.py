@@ -1,0 +1,118 @@
+"""An exported set is a checkpoint for diffusers and for maskedit alike."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from safetensors import safe_open
+
+from maskedit.bench.blocks import make_pairs, vocabulary
+from maskedit.bench.embedded.editor import EditorModel, EditorRecipe
+from maskedit.bench.embedded.export import EMBEDDED_PRESET, export_set
+from maskedit.bench.embedded.tokenizer import build_tokenizer
+from maskedit.bench.embedded.train import TrainedSet
+from maskedit.bench.embedded.vae import VAERecipe, build_vae
+from maskedit.editors import (
+    Backbone,
+    BackboneConfig,
+    CheckpointPreset,
+    EditRequest,
+    Instruction,
+    IP2PConfig,
+    make_editor,
+)
+
+TEXT = "make the red cube blue"
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedSet:
+    tokenizer = build_tokenizer(vocabulary(), length=24)
+    recipe = EditorRecipe(block_out_channels=(16, 32), text_width=32, text_layers=1, text_length=24)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = build_vae(VAERecipe(block_out_channels=(16, 16), image_size=16))
+        model = EditorModel(recipe, vocabulary=len(tokenizer), channels=4, size=8)
+    return TrainedSet(vae=vae.eval(), model=model.eval(), tokenizer=tokenizer, step=0)
+
+
+@pytest.fixture(scope="module")
+def folder(trained: TrainedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("set") / "deep" / "export"
+    export_set(trained, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backbone(folder: Path) -> Backbone:
+    return Backbone.load(BackboneConfig(model=str(folder), device="cpu"))
+
+
+def test_every_weight_is_stored_in_half_precision_safetensors(folder: Path):
+    files = sorted(folder.rglob("*.safetensors"))
+    assert [file.parent.name for file in files] == ["text_encoder", "unet", "vae"]
+    for file in files:
+        with safe_open(file, framework="pt") as stored:
+            assert {stored.get_slice(name).get_dtype() for name in stored.keys()} <= {"F16", "I64"}  # noqa: SIM118
+    assert not [*folder.rglob("*.bin")]
+
+
+def test_the_backbone_holds_the_trained_weights_and_settings(backbone: Backbone, trained: TrainedSet):
+    networks = {"unet": trained.model.unet, "vae": trained.vae, "text_encoder": trained.model.text_encoder}
+    for name, network in networks.items():
+        loaded = getattr(backbone, name).state_dict()
+        assert loaded.keys() == network.state_dict().keys()
+        for key, value in network.state_dict().items():
+            torch.testing.assert_close(loaded[key], value, atol=1e-6, rtol=1e-3)
+    assert backbone.native_size == 16
+    assert backbone.scheduler_config["prediction_type"] == "v_prediction"
+    assert backbone.tokenizer(TEXT).input_ids == trained.tokenizer(TEXT).input_ids
+    assert backbone.preset == EMBEDDED_PRESET
+
+
+def test_a_preset_is_read_back_equal(trained: TrainedSet, tmp_path: Path):
+    preset = CheckpointPreset(sampler="ddim", steps=7, mask_stages=("down", "up"), mask_threshold=0.25, knows="nothing")
+    export_set(trained, tmp_path, preset=preset)
+    assert Backbone.load(BackboneConfig(model=str(tmp_path), device="cpu")).preset == preset
+
+
+def test_the_set_itself_is_left_in_full_precision(trained: TrainedSet, folder: Path):
+    for network in (trained.model, trained.vae):
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+        assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_exporting_again_writes_the_same_bytes(trained: TrainedSet, folder: Path, tmp_path: Path):
+    for _ in range(2):
+        export_set(trained, tmp_path)
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes(), file.name
+
+
+def test_nothing_in_the_folder_tells_where_it_was_made(folder: Path):
+    for file in folder.rglob("*.json"):
+        text = file.read_text()
+        json.loads(text)
+        assert str(folder.parent) not in text
+        assert "_name_or_path" not in text
+
+
+def test_diffusers_own_pipeline_edits_as_ours_does(folder: Path, backbone: Backbone):
+    image = make_pairs("test", [0], height=16).source
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        TEXT,
+        image=image,
+        num_inference_steps=3,
+        guidance_scale=EMBEDDED_PRESET.guidance_scale,
+        image_guidance_scale=EMBEDDED_PRESET.image_guidance_scale,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    ).images
+    request = EditRequest(image=image, instructions=(Instruction(text=TEXT, keyword="red cube"),), seeds=(0,))
+    ours = make_editor(IP2PConfig(steps=3), backbone).edit(request).image
+    np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), theirs, atol=2e-3)
