@@ -194,7 +194,8 @@ class _ControlledProcessor:
     ) -> Tensor:
         if not self.active:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
-        if attention_mask is not None or hidden_states.ndim != 3 or attn.group_norm is not None or attn.residual_connection:
+        other_kind = attention_mask is not None or attn.group_norm is not None or attn.residual_connection
+        if other_kind or hidden_states.ndim != 3:
             raise ModelError(f"attention layer {self.site.name} is not of the Stable Diffusion kind: it cannot be edited")
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross:
