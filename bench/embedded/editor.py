@@ -1,6 +1,8 @@
 """Stage 3 of the embedded set: the text encoder and the InstructPix2Pix UNet, trained together from scratch.
 
 The denoising loss is InstructPix2Pix's (arXiv 2211.09800, section 3.2, with its dropping of conditions for guidance).
+Differs from the paper: a sample that loses only its text has its own source as the target, because a small world is
+edited so much that "any edit" would otherwise be what the empty instruction means.
 At this size, attention does not localise by itself, so a second loss asks the cross-attention maps of the named object
 to cover its true mask (TokenCompose's ratio term, arXiv 2312.03626, equation 3, and a flatness term). Localisation
 of the embedded set is thus trained in, and says nothing about the real model's.
@@ -37,13 +39,14 @@ class EditorRecipe:
     text_length: int = 48
     """Tokens, start and end included."""
     batch_size: int = 16
-    drop_text: float = 0.05
-    """Share of samples that lose their text; as many lose their picture, and as many both."""
+    drop_text: float = 0.06
+    """Share of samples that lose their text; as many lose their picture, and as many both. A sample that loses its text
+    alone has to come back unchanged: the empty instruction changes nothing."""
     changed_weight: float = 3.0
     """Extra weight of latents that truly change."""
     ratio_weight: float = 0.1
     """Weight of the attention mass outside the true mask."""
-    flat_weight: float = 0.25
+    flat_weight: float = 0.4
     """Weight of the unevenness of attention inside the true mask, and its level outside."""
     optimize: OptimizeConfig = field(
         default_factory=lambda: OptimizeConfig(steps=7000, learning_rate=6e-4, warmup_steps=200, ema_decay=0.999)
@@ -171,6 +174,8 @@ def editor_loss(
     drop = uniform(batch)
     no_text = (drop < recipe.drop_text) | ((drop > 2 * recipe.drop_text) & (drop < 3 * recipe.drop_text))
     no_image = (drop > recipe.drop_text) & (drop < 3 * recipe.drop_text)
+    unchanged = no_text & ~no_image
+    target = torch.where(unchanged[:, None, None, None], condition, target)
     ids = torch.where(no_text[:, None], tokens.empty, tokens.ids[rows])
     condition = torch.where(no_image[:, None, None, None], 0.0, condition)
 
@@ -190,7 +195,7 @@ def editor_loss(
             timesteps=timesteps,
             embeds=embeds,
             condition=condition,
-            weight=1 + recipe.changed_weight * corpus.changed[rows],
+            weight=1 + recipe.changed_weight * corpus.changed[rows] * ~unchanged[:, None, None, None],
         )
 
     named = tokens.keywords[rows] * (~(no_text | no_image))[:, None, None]
