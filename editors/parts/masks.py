@@ -113,12 +113,13 @@ def region_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 
 
 
 def grid_to_mask(grid: Float[Tensor, "batch 1 rows columns"], height: int, width: int) -> Mask:
-    """A cell mask at picture size: 1 on its cells (rounded at corners), fading to 0 over half a cell around them."""
+    """A cell mask at picture size: 1 on its cells, fading to 0 over half a cell around them."""
     rows, columns = grid.shape[-2:]
     cell = cell_size(height, width, rows, columns)
     size = (height, width) if cell is None else (rows * cell, columns * cell)
-    fine = F.interpolate(grid, size, mode="bilinear", align_corners=False)
-    return (2 * fine[..., :height, :width]).clamp(0, 1)
+    fading = 2 * F.interpolate(grid, size, mode="bilinear", align_corners=False)
+    cells = F.interpolate(grid, size, mode="nearest")
+    return torch.maximum(fading, cells)[..., :height, :width].clamp(0, 1)
 
 
 def dilate_mask(mask: Mask, pixels: int) -> Mask:

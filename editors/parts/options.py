@@ -94,7 +94,7 @@ class FoIConfig(InstructConfig):
     disentangle_end: float = 0.75
     """Share of the executed steps during which text guidance acts inside the masks only, in [0, 1]."""
     boost: float = 0.05
-    """xi at timestep 1000; xi(t) = boost * t^4. 0 = instructions are confined but not emphasised."""
+    """xi at timestep 1000, in [0, 1); xi(t) = boost * t^4. 0 = instructions are confined but not emphasised."""
     boost_max: Literal["query", "space", "all"] = "query"
     """Over what the maximum in Eq. 6 is taken: the keys of one query, the queries of one key, or both."""
     boost_time: Literal["train", "executed"] = "train"
@@ -108,10 +108,16 @@ class FoIConfig(InstructConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.mask_threshold, float) and not 0 < self.mask_threshold <= 1:
+        if isinstance(self.mask_threshold, int | float) and not 0 < self.mask_threshold <= 1:
             raise ValueError(f"mask_threshold must be in (0, 1], got {self.mask_threshold:g}")
         if self.mask_squarings is not None and not 0 <= self.mask_squarings <= 10:
             raise ValueError(f"mask_squarings must be in [0, 10], got {self.mask_squarings}")
+        if self.mask_stride is not None and self.mask_stride < 1:
+            raise ValueError(f"mask_stride must be at least 1, got {self.mask_stride}")
+        if self.mask_stages is not None and not self.mask_stages:
+            raise ValueError("mask_stages must name at least one of down, mid, up, got none")
+        if not 0 <= self.boost < 1:
+            raise ValueError(f"boost must be in [0, 1), got {self.boost:g}")
         if not 0 <= self.extract_at < 1:
             raise ValueError(f"extract_at must be in [0, 1), got {self.extract_at:g}")
         for name in ("modulation_end", "disentangle_end"):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.types import Image, Mask
@@ -42,14 +44,18 @@ class Instruction:
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """A batch of images to edit with the same instructions."""
+    """A batch of images to edit with the same instructions.
+
+    Raises:
+        InputError: if sizes or counts do not fit; the annotations leave that to a message that says what to do.
+    """
 
     image: Image
     """What the noise starts from: a photo or, in a scene, the current render."""
-    condition: Image | None = None
+    condition: Float[Tensor, "batch2 3 height2 width2"] | None = None
     """What must be preserved and is conditioned on: in a scene, the original photo; None = `image`."""
     instructions: tuple[Instruction, ...]
-    mask: Mask | None = None
+    mask: Float[Tensor, "batch3 1 height3 width3"] | None = None
     """Where anything may change; overrides every automatic mask, for every editor."""
     seeds: tuple[int, ...] = ()
     """One seed per image; empty = 0, 1, 2, ..."""
@@ -99,7 +105,7 @@ class EditRequest:
         )
 
 
-def _size_message(name: str, image: Image, other: Image | Mask) -> str:
+def _size_message(name: str, image: Image, other: Float[Tensor, "batch2 channels height2 width2"]) -> str:
     (batch, _, height, width), (count, _, other_height, other_width) = image.shape, other.shape
     return (
         f"expected the {name} as large as the image, {batch} of {width}x{height} pixels, "

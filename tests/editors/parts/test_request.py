@@ -1,0 +1,115 @@
+"""Requests refuse what cannot be edited, in one line, and results join without loss."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pytest
+import torch
+from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction
+from maskedit.editors.parts.request import join_results
+
+IMAGE = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+BLUE = Instruction(text="make the cube blue")
+
+
+def request(**changes: object) -> EditRequest:
+    return EditRequest(**{"image": IMAGE, "instructions": (BLUE,), **changes})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Instruction(text=""), "expected an instruction, got an empty text"),
+        (lambda: Instruction(text=" \n"), "expected an instruction, got an empty text"),
+        (lambda: Instruction(text="make it red", strength=11.0), r"strength must be in \[-10, 10\], got 11"),
+        (lambda: Instruction(text="make it red", strength=float("nan")), "strength must be in"),
+        (lambda: Instruction(text="make the cube red", keyword="ball"), "keyword 'ball' does not occur in 'make the cube"),
+        (lambda: request(instructions=()), "at least one instruction"),
+        (lambda: request(image=IMAGE[:0]), "at least one image"),
+        (lambda: request(seeds=(1,)), r"one seed per image \(2\), got 1"),
+        (lambda: request(noise_levels=(0.5,)), r"one noise level per image \(2\), got 1"),
+        (lambda: request(noise_levels=(0.5, 0.0)), r"noise levels must be in \(0, 1\]"),
+        (lambda: request(noise_levels=(0.5, float("nan"))), r"noise levels must be in \(0, 1\]"),
+        (lambda: request(condition=IMAGE[:1]), "the condition image as large as the image, 2 of 12x8 pixels, got 1 of 12x8"),
+        (lambda: request(mask=torch.ones(2, 1, 8, 8)), "the mask as large as the image, 2 of 12x8 pixels, got 2 of 8x8"),
+        (lambda: request(mask=torch.ones(1, 1, 8, 12)), "the mask as large as the image, 2 of 12x8 pixels, got 1 of 12x8"),
+        (
+            lambda: request(instructions=(Instruction(text="make it red", mask=torch.ones(2, 1, 4, 4)),)),
+            "mask of 'make it red' as large as the image",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_keyword_may_be_written_in_any_case() -> None:
+    assert Instruction(text="Make the Red Cube blue", keyword="red cube").keyword == "red cube"
+
+
+def test_seeds_default_to_the_number_of_the_image() -> None:
+    assert request().seeds == (0, 1)
+    assert request(seeds=(5, 5)).seeds == (5, 5)
+
+
+def test_what_is_preserved_is_the_condition_or_else_the_image() -> None:
+    other = IMAGE.flip(-1)
+    assert request().preserved is IMAGE
+    assert request(condition=other).preserved is other
+
+
+def test_rows_cut_everything_that_is_per_image() -> None:
+    masks = torch.rand(2, 1, 8, 12)
+    whole = request(
+        condition=IMAGE.flip(-1),
+        mask=masks,
+        seeds=(4, 9),
+        noise_levels=(0.2, 0.7),
+        instructions=(BLUE, Instruction(text="make it red", mask=masks.flip(-1), strength=2.0)),
+    )
+    row = whole.rows(slice(1, 2))
+    assert torch.equal(row.image, IMAGE[1:])
+    assert torch.equal(row.preserved, IMAGE.flip(-1)[1:])
+    assert torch.equal(row.mask, masks[1:])
+    assert torch.equal(row.instructions[1].mask, masks.flip(-1)[1:])
+    assert (row.seeds, row.noise_levels) == ((9,), (0.7,))
+    assert row.instructions[0] == BLUE
+    assert row.instructions[1].strength == 2.0
+
+
+def result(rows: slice, *, seconds: float, warning: str) -> EditResult:
+    count = len(IMAGE[rows])
+    trace = EditTrace(
+        editor="foi",
+        seconds=seconds,
+        mask_area=(0.5,) * count,
+        outside_change=(0.0,) * count,
+        outside_change_unkept=(0.1,) * count,
+        warnings=("the same", warning),
+    )
+    mask = torch.rand(2, 1, 8, 12, generator=torch.Generator().manual_seed(1))[rows]
+    return EditResult(image=IMAGE[rows], mask=mask, masks=(mask, 1 - mask), trace=trace)
+
+
+def test_parts_join_to_the_whole() -> None:
+    whole = result(slice(0, 2), seconds=3.0, warning="a")
+    joined = join_results([result(slice(0, 1), seconds=1.0, warning="a"), result(slice(1, 2), seconds=2.0, warning="b")])
+    assert torch.equal(joined.image, whole.image)
+    assert torch.equal(joined.mask, whole.mask)
+    assert all(torch.equal(a, b) for a, b in zip(joined.masks, whole.masks, strict=True))
+    assert joined.trace.seconds == 3.0
+    assert joined.trace.mask_area == (0.5, 0.5)
+    assert joined.trace.outside_change_unkept == (0.1, 0.1)
+    assert joined.trace.warnings == ("the same", "a", "b")
+
+
+def test_one_part_is_the_whole_itself() -> None:
+    only = result(slice(0, 2), seconds=3.0, warning="a")
+    assert join_results([only]) is only
+
+
+def test_a_trace_can_be_written_as_json() -> None:
+    assert json.loads(json.dumps(asdict(result(slice(0, 2), seconds=1.0, warning="a").trace)))["editor"] == "foi"
