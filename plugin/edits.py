@@ -192,7 +192,7 @@ class SceneEdits:
                 view.masks = tuple(self.session.mask_at(name) for name in first.masks)
                 return None
         try:
-            found = find_masks(editor, _request(view, settings))
+            found = find_masks(editor, _mask_request(view, settings))
         except NothingFoundError as error:
             if not self.rules.skip_empty:
                 raise
@@ -290,14 +290,13 @@ def find_masks(editor: Editor, request: EditRequest) -> tuple[Mask, ...]:
     return tuple(masks)
 
 
-def _request(view: _View, settings: Settings) -> EditRequest:
-    return EditRequest(
-        image=view.render,
-        condition=_as_image(view.original),
-        instructions=settings.instructions,
-        seeds=(view.turn.seed,),
-        noise_levels=(view.turn.noise_level,),
-    )
+def _mask_request(view: _View, settings: Settings) -> EditRequest:
+    """What masks are found in: the photo, at the editor's own noise level.
+
+    A render would carry earlier edits, and a level drawn for the edit may be too low for the attention to tell where the
+    object is.
+    """
+    return EditRequest(image=_as_image(view.original), instructions=settings.instructions, seeds=(view.turn.seed,))
 
 
 def _batch_request(views: Sequence[_View], settings: Settings) -> EditRequest:
