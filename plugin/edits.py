@@ -293,7 +293,7 @@ def find_masks(editor: Editor, request: EditRequest) -> tuple[Mask, ...]:
 def _mask_request(view: _View, settings: Settings) -> EditRequest:
     """What masks are found in: the photo, at the editor's own noise level.
 
-    A render would carry earlier edits, and a level drawn for the edit may be too low for the attention to tell where the
+    A render would carry earlier edits, and a level drawn for the edit may be too low for attention to tell where the
     object is.
     """
     return EditRequest(image=_as_image(view.original), instructions=settings.instructions, seeds=(view.turn.seed,))
