@@ -178,7 +178,9 @@ class Backbone:
         length = self.tokenizer.model_max_length
         rows: list[Tensor] = []
         for text in texts:
-            ids = self.tokenizer(text, padding="max_length", max_length=length, return_tensors="pt").input_ids
+            ids = self.tokenizer(
+                text, padding="max_length", max_length=length, return_tensors="pt", verbose=False
+            ).input_ids
             if ids.shape[1] > length:
                 raise InputError(
                     f"expected at most {length - 2} tokens of text, got {ids.shape[1] - 2}: shorten {text[:40]!r}..."

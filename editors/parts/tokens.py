@@ -93,7 +93,7 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
 
 def word_ids(text: str, tokenizer: CLIPTokenizer) -> list[int]:
     """Token ids of a text without start and end tokens."""
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+    return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
 
 def _find(row: list[int], part: list[int]) -> range | None:
