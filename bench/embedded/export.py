@@ -52,8 +52,8 @@ def export_set(trained: TrainedSet, folder: Path, *, preset: CheckpointPreset = 
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # Stored in half precision, meant to run in full: otherwise `from_pretrained` without a dtype takes this network alone
-    # in half precision, and the pipeline fails on a CPU.
+    # Stored in half precision, meant to run in full: else `from_pretrained` without a dtype takes this network alone in
+    # half precision, and the pipeline fails.
     config = folder / "text_encoder" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
     (folder / PRESET_FILE).write_text(json.dumps(asdict(preset), indent=2) + "\n")

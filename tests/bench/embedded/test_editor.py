@@ -180,6 +180,16 @@ def test_localisation_adds_to_the_loss_only_where_something_is_named(
     assert torch.equal(loss_of(model, corpus, tokens, drop_text=0.34, ratio_weight=9.0, flat_weight=9.0), dropped)
 
 
+def test_a_sample_that_loses_only_its_text_learns_to_change_nothing(
+    model: EditorModel, corpus: Corpus, tokens: TokenizedCorpus
+):
+    edited = replace(corpus, target=-corpus.target, changed=1 - corpus.changed)
+    assert not torch.equal(loss_of(model, edited, tokens), loss_of(model, corpus, tokens))
+    textless = loss_of(model, corpus, tokens, drop_text=1.0)
+    assert torch.equal(loss_of(model, edited, tokens, drop_text=1.0), textless)
+    assert not torch.equal(loss_of(model, replace(corpus, source=-corpus.source), tokens, drop_text=1.0), textless)
+
+
 def test_the_scheduler_predicts_v_and_scales_nothing():
     scheduler = build_scheduler()
     assert scheduler.config.prediction_type == "v_prediction"

@@ -78,8 +78,8 @@ def test_the_autoencoder_in_slices_equals_one_go(whole: tuple[Path, TrainedSet, 
 def test_the_editor_in_slices_equals_one_go(whole: tuple[Path, TrainedSet, list[str]], tmp_path: Path):
     folder, trained, _ = whole
     copied(folder, tmp_path, "latents_000.safetensors")
-    steps = [0]
-    while steps[-1] < STEPS:
+    steps, sliced = [0], None
+    while sliced is None or sliced.step < STEPS:
         sliced = train_editor(RECIPE, trained.vae, tmp_path, device="cpu", max_seconds=MOMENT, report=lambda _: None)
         steps.append(sliced.step)
     assert len(set(steps)) == STEPS + 1
