@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..core.backbone import Backbone
 from ..core.chunking import in_chunks
@@ -37,7 +39,7 @@ def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) 
     """The request on the backbone's device, scaled so that the longest side is `size` and padded to whole latent cells."""
     height, width = fit_size(*request.image.shape[-2:], longest=size or backbone.native_size)
 
-    def bring(picture: torch.Tensor) -> torch.Tensor:
+    def bring(picture: Tensor) -> Tensor:
         resized = resize_image(picture.to(backbone.device, torch.float32), height, width)
         return pad_to_multiple(resized, backbone.vae_scale_factor)
 
@@ -50,7 +52,9 @@ def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) 
     )
 
 
-def from_working_size(picture: Image | Mask, request: EditRequest, size: int | None, native: int) -> Image | Mask:
+def from_working_size(
+    picture: Image | Mask, request: EditRequest, size: int | None, native: int
+) -> Float[Tensor, "batch channels height2 width2"]:
     """Undo `to_working_size` for a picture or mask: crop the padding, scale to the request's size."""
     height, width = request.image.shape[-2:]
     inner = fit_size(height, width, longest=size or native)
@@ -62,7 +66,9 @@ def given_masks(request: EditRequest) -> list[Mask | None]:
     return [request.mask if i.mask is None else i.mask for i in request.instructions]
 
 
-def masks_of_request(found: Sequence[Mask], request: EditRequest, config: CanvasConfig, native: int) -> tuple[Mask, ...]:
+def masks_of_request(
+    found: Sequence[Mask], request: EditRequest, config: CanvasConfig, native: int
+) -> tuple[Float[Tensor, "batch 1 height2 width2"], ...]:
     """The mask of each instruction at the request's size: the user's where there is one, else the one found.
 
     Args:

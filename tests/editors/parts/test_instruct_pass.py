@@ -1,0 +1,95 @@
+"""What editors on an InstructPix2Pix UNet share: settings, conditions, start latents."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from maskedit.editors import CheckpointPreset, EditRequest, FoIConfig, Instruction, IP2PConfig, compose_instructions
+from maskedit.editors.core.backbone import Backbone
+from maskedit.editors.core.guidance import InstructGuidance
+from maskedit.editors.parts.instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run
+
+Pictures = Callable[..., torch.Tensor]
+SETTINGS = RunSettings(sampler="ddim", steps=4, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=1.0)
+
+
+def prepare(backbone: Backbone, image: torch.Tensor, settings: RunSettings = SETTINGS, **request: Any) -> InstructPass:
+    made = EditRequest(image=image, instructions=(Instruction(text="make the cube red", keyword="cube"),), **request)
+    return prepare_pass(made, backbone, settings, compose_instructions(made.instructions, backbone.tokenizer))
+
+
+def test_the_published_settings_are_the_defaults() -> None:
+    expected = RunSettings(
+        sampler="euler_ancestral", steps=100, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=0.8
+    )
+    assert resolve_run(FoIConfig(), CheckpointPreset(), noise_level=0.8) == expected
+
+
+def test_a_checkpoint_s_preset_fills_what_is_left_open() -> None:
+    preset = CheckpointPreset(sampler="ddim", steps=20, guidance_scale=2.5, image_guidance_scale=1.2)
+    resolved = resolve_run(IP2PConfig(steps=7), preset, noise_level=1.0)
+    assert resolved == RunSettings(sampler="ddim", steps=7, guidance_scale=2.5, image_guidance_scale=1.2, noise_level=1.0)
+
+
+def test_an_own_setting_wins_over_the_preset() -> None:
+    config = IP2PConfig(sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5)
+    resolved = resolve_run(config, CheckpointPreset(), noise_level=1.0)
+    assert resolved == RunSettings(sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5)
+
+
+def test_a_full_run_starts_from_pure_noise_and_does_not_encode_the_image(
+    variant: Callable[..., Backbone], pictures: Pictures
+) -> None:
+    backbone = variant()
+    prepared = prepare(backbone, pictures(), condition=pictures(seed=1), seeds=(3,))
+    assert backbone.counts["image"] == 1
+    assert torch.equal(prepared.latents, torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(prepared.conditioning.image[:1], backbone.encode(pictures(seed=1)))
+
+
+def test_a_partial_run_starts_from_the_image_and_is_conditioned_on_the_condition(
+    variant: Callable[..., Backbone], pictures: Pictures
+) -> None:
+    backbone = variant()
+    settings = RunSettings(sampler="ddim", steps=4, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=0.5)
+    prepared = prepare(backbone, pictures(), settings, condition=pictures(seed=1), seeds=(3,))
+    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(3))
+    clean = backbone.scale_latents(backbone.encode(pictures()))
+    assert torch.equal(prepared.latents, prepared.schedule.start(clean, noise))
+    assert torch.equal(prepared.conditioning.image[:1], backbone.encode(pictures(seed=1)))
+
+
+def test_noise_levels_of_a_request_win_and_start_from_the_image(backbone: Backbone, pictures: Pictures) -> None:
+    prepared = prepare(backbone, pictures(2), noise_levels=(0.98, 0.632))
+    assert prepared.schedule.timesteps[0].tolist() == [3 * 245 + 1, 3 * 158 + 1]
+    assert prepared.timesteps == (736, 491, 246, 1)
+
+
+def test_encoding_happens_once_for_image_and_condition_alike(variant: Callable[..., Backbone], pictures: Pictures) -> None:
+    backbone = variant()
+    for _ in range(2):
+        prepare(backbone, pictures(2), noise_levels=(0.5, 0.5))
+    assert (backbone.counts["image"], backbone.counts["text"]) == (2, 2)
+
+
+def test_running_decodes_to_pictures(variant: Callable[..., Backbone], pictures: Pictures) -> None:
+    backbone = variant()
+    image = prepare(backbone, pictures(2)).run(InstructGuidance())
+    assert image.shape == (2, 3, 64, 64)
+    assert (backbone.counts["unet"], backbone.counts["decode"]) == (4, 2)
+
+
+def test_edits_that_do_nothing_change_nothing(backbone: Backbone, pictures: Pictures, pass_through: Any) -> None:
+    plain = prepare(backbone, pictures()).run(InstructGuidance())
+    controlled = prepare(backbone, pictures()).run(InstructGuidance(), [pass_through])
+    torch.testing.assert_close(controlled, plain, atol=1e-3, rtol=1e-3)
+    assert len(pass_through.steps) == 5
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral"])
+def test_timesteps_are_reported_whole_and_falling(backbone: Backbone, pictures: Pictures, sampler: Any) -> None:
+    settings = RunSettings(sampler=sampler, steps=5, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=1.0)
+    times = prepare(backbone, pictures(), settings).timesteps
+    assert len(times) == 5
+    assert list(times) == sorted(times, reverse=True)
