@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +74,8 @@ class SceneResult:
     truth: MultiviewTruth
     before: Image
     after: Image
-    strips: tuple[Image, ...]
-    """What the editor made of some photos: before | mask | after."""
+    strips: tuple[Path, ...]
+    """Pictures before | mask | after of what the editor made of some photos."""
     turntable: Path
     figures: dict[str, dict[str, float | None]]
     """PSNRs by what is compared with what."""
@@ -118,7 +118,7 @@ def edit_scene(folder: Path, checkpoint: BackboneConfig, device: str, settings: 
         truth=truth,
         before=before,
         after=after,
-        strips=tuple(load_image(path) for path in renderer.strips()[:4]),
+        strips=renderer.strips()[:4],
         turntable=turntable,
         figures=measure_scene(truth, before, after),
     )
@@ -183,7 +183,18 @@ def _started(command: Sequence[str], log: Path) -> Iterator[Iterator[str]]:
         ModelError: if it fails.
     """
     environment = {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
+    last = ""
+
+    def read(stream: Iterable[str]) -> Iterator[str]:
+        nonlocal last
+        with log.open("w", encoding="utf-8") as file:
+            file.write(" ".join(command) + "\n")
+            for line in stream:
+                file.write(line)
+                last = line.strip() or last
+                yield line
+
+    with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -191,25 +202,14 @@ def _started(command: Sequence[str], log: Path) -> Iterator[Iterator[str]]:
         text=True,
         errors="replace",
         env=environment,
-    )
-    last = ""
-
-    def read() -> Iterator[str]:
-        nonlocal last
-        with log.open("w", encoding="utf-8") as file:
-            file.write(" ".join(command) + "\n")
-            for line in process.stdout or ():
-                file.write(line)
-                last = line.strip() or last
-                yield line
-
-    try:
-        yield read()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if process.wait():
+    ) as process:
+        try:
+            assert process.stdout is not None, "a pipe was asked for"
+            yield read(process.stdout)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
         raise ModelError(f"ns-train failed ({last}): see {log}")
 
 
@@ -270,6 +270,6 @@ def describe_scene(result: SceneResult) -> Section:
             ),
             Gallery(columns=("photo", "before", "after", "truth"), rows=tuple(rows)),
             "What the editor made of training photos during the run: before, mask, after.",
-            Gallery(columns=("edit",), rows=tuple(("", (strip,)) for strip in result.strips), width=400),
+            Gallery(columns=("edit",), rows=tuple(("", (load_image(path),)) for path in result.strips), width=400),
         ),
     )

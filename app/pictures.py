@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..editors import EditResult, Image, InputError, Mask, load_image, load_mask, save_image
 
@@ -146,7 +148,7 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def write_results(
-    output: Path, picture: Picture, images: Mapping[str, Image | Mask], record: Mapping[str, Any]
+    output: Path, picture: Picture, images: Mapping[str, Float[Tensor, "1 _ _ _"]], record: Mapping[str, Any]
 ) -> tuple[Path, ...]:
     """Write the pictures of a result by their endings, then its JSON.
 

@@ -8,9 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
-from ..editors import Image, InputError, Mask, image_to_pil
+from jaxtyping import Float
+from torch import Tensor
+
+from ..editors import InputError, image_to_pil
 
 Cell: TypeAlias = str | float | int | None
+Picture: TypeAlias = Float[Tensor, "_ _ _ _"]
+"""An image or a mask; those of a row may have different sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Gallery:
     """Rows of pictures under common headings."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Image | Mask, ...]], ...]
+    rows: tuple[tuple[str, tuple[Picture, ...]], ...]
     """What is said beside each row, and its pictures (the first of each batch)."""
     width: int = 128
     """Width of each picture on the page, in pixels."""
@@ -141,7 +146,7 @@ def _gallery_to_html(gallery: Gallery) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}<th></th></tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _picture_to_html(picture: Image | Mask, width: int) -> str:
+def _picture_to_html(picture: Picture, width: int) -> str:
     buffer = io.BytesIO()
     image_to_pil(picture).save(buffer, format="PNG")
     return f'<img width="{width}" alt="" src="{_data_address(buffer.getvalue(), "image/png")}">'
