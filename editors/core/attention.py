@@ -313,7 +313,7 @@ class AttentionStore:
         steps: Sequence[int] = (0,),
     ) -> None:
         """Store maps of layers that have `tokens` queries, at the given steps of the loop."""
-        self.reads = frozenset({branch})
+        self.reads: frozenset[Branch] = frozenset({branch})
         self.layers: list[Float[Tensor, "batch query key"]] = []
         """One map a layer, mean over heads, in execution order."""
         self._branch: Branch = branch

@@ -110,11 +110,13 @@ class Backbone:
             unet = UNet2DConditionModel.from_config(dict(architecture.unet))
             vae = AutoencoderKL.from_config(dict(architecture.vae))
             text_encoder = CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
-        networks = [network.to(dtype=precision) for network in (unet, vae, text_encoder)]
+        for network in (unet, vae, text_encoder):
+            # diffusers' own `to` warns at every cast of a network, whether or not any module objects to it.
+            torch.nn.Module.to(network, dtype=precision)
         return cls(
-            unet=networks[0],
-            vae=networks[1],
-            text_encoder=networks[2],
+            unet=unet,
+            vae=vae,
+            text_encoder=text_encoder,
             tokenizer=tokenizer,
             scheduler_config=architecture.scheduler,
             name="random weights",
