@@ -1,5 +1,6 @@
 """`maskedit train embedded`: trains the small model set that is part of maskedit, in slices that resume."""
 
+import shlex
 import sys
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -69,7 +70,7 @@ class TrainCommand:
             print(f"checkpoint at step {trained.step} of {steps}: {target}")
         if trained is None or trained.step < steps:
             stage = "before the editor's first step" if trained is None else f"at step {trained.step} of {steps}"
-            print(f"not finished ({stage}); go on with:\n  maskedit {' '.join(sys.argv[1:])}")
+            print(f"not finished ({stage}); go on with:\n  maskedit {shlex.join(sys.argv[1:])}")
             return
         print("finished")
         if self.install:

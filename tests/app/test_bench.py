@@ -14,7 +14,8 @@ def test_foi_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Pat
     document = json.loads(target.read_text())
     assert document["bench"] == "foi"
     assert {row["method"] for row in document["rows"]} == {"unedited", "ip2p", "foi"}
-    assert "psnr_inside" in done.out
+    assert "unedited" in done.out
+    assert "followed" in done.out
     assert str(target) in done.out
 
 

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from maskedit.editors import Backbone, BackboneConfig
 
 TINY = [
@@ -16,7 +14,6 @@ TINY = [
 ]
 
 
-@pytest.mark.slow
 def test_training_ends_with_a_checkpoint_that_loads(call: Callable[..., Any], tmp_path: Path) -> None:
     arguments = ["train", "embedded", "--folder", tmp_path / "work", "--device", "cpu", *TINY]
     first = call(*arguments, "--minutes", 1e-5)
