@@ -49,7 +49,7 @@ class EditorRecipe:
     flat_weight: float = 0.4
     """Weight of the unevenness of attention inside the true mask, and its level outside."""
     optimize: OptimizeConfig = field(
-        default_factory=lambda: OptimizeConfig(steps=7000, learning_rate=6e-4, warmup_steps=200, ema_decay=0.999)
+        default_factory=lambda: OptimizeConfig(steps=6000, learning_rate=6e-4, warmup_steps=200, ema_decay=0.999)
     )
 
 
