@@ -1,8 +1,8 @@
 """FoI: Focus on Your Instruction, fine-grained and multi-instruction editing (arXiv 2312.10113).
 
 One InstructPix2Pix pass applies several instructions, each inside its own region: masks come from the UNet's own
-cross-attention at the first step, attention logits outside them become those of the empty instruction, and text guidance
-stays inside them for the first three quarters of the steps.
+cross-attention at the first step, attention logits outside them become those of the empty instruction, and text
+guidance stays inside them for the first three quarters of the steps.
 
 Differs from the paper: tau is fixed instead of drawn per image (draw it with `mask_threshold="sample"`), so that runs
 repeat; a map without any peak is an error instead of a full mask.
@@ -195,7 +195,7 @@ class _FoIRun:
         areas = torch.stack([mask.amax((1, 2, 3)).amin() for mask in found]).tolist()
         for keyword, area in zip(self.layout.keywords, areas, strict=True):
             if area == 0:
-                bound = threshold if isinstance(threshold, float) else float(threshold.min())
+                bound = threshold if not isinstance(threshold, Tensor) else float(threshold.min())
                 raise NothingFoundError(keyword, score=0.0, threshold=bound)
         self._set_masks(found)
 

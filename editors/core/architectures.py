@@ -57,7 +57,5 @@ _SCHEDULER: dict[str, Any] = {
 
 STABLE_DIFFUSION_15 = Architecture(unet=_UNET, vae=_VAE, text_encoder=_TEXT, scheduler=_SCHEDULER)
 """Stable Diffusion 1.5."""
-INSTRUCT_PIX2PIX = Architecture(
-    unet={**_UNET, "in_channels": 8}, vae=_VAE, text_encoder=_TEXT, scheduler=_SCHEDULER
-)
+INSTRUCT_PIX2PIX = Architecture(unet={**_UNET, "in_channels": 8}, vae=_VAE, text_encoder=_TEXT, scheduler=_SCHEDULER)
 """timbrooks/instruct-pix2pix."""

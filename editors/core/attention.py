@@ -7,13 +7,13 @@ recompiled at most once per set of active edits.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -133,7 +133,8 @@ def attention_sites(unet: nn.Module) -> tuple[AttentionSite, ...]:
         raise ModelError(f"expected a UNet with attention layers, got {type(unet).__name__} without any")
     found: list[AttentionSite] = []
     for stage in ("down", "mid", "up"):
-        for kind, part in (("self", ".attn1."), ("cross", ".attn2.")):
+        parts: dict[Literal["self", "cross"], str] = {"self": ".attn1.", "cross": ".attn2."}
+        for kind, part in parts.items():
             own = sorted((n for n in names if n.startswith(stage) and part in n), key=_numbers)
             found += [AttentionSite(name=n, kind=kind, stage=stage, index=i) for i, n in enumerate(own)]
     order: dict[Stage, int] = {"down": 0, "mid": 1, "up": 2}
@@ -163,7 +164,7 @@ def grid_size(tokens: int, height: int, width: int) -> tuple[int, int]:
 class _ControlledProcessor:
     """Runs the active edits of one site; with none active it is the original processor."""
 
-    def __init__(self, site: AttentionSite, original: Any, branches: tuple[Branch, ...]) -> None:  # noqa: ANN401
+    def __init__(self, site: AttentionSite, original: Any, branches: tuple[Branch, ...]) -> None:
         self.site = site
         self.original = original
         self.branches = branches
@@ -190,13 +191,15 @@ class _ControlledProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> Tensor:
         if not self.active:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
         other_kind = attention_mask is not None or attn.group_norm is not None or attn.residual_connection
         if other_kind or hidden_states.ndim != 3:
-            raise ModelError(f"attention layer {self.site.name} is not of the Stable Diffusion kind: it cannot be edited")
+            raise ModelError(
+                f"attention layer {self.site.name} is not of the Stable Diffusion kind: it cannot be edited"
+            )
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross:
             context = attn.norm_encoder_hidden_states(context)
@@ -223,7 +226,7 @@ class _ControlledProcessor:
         }
         for edit in self._active("edit_scores"):
             scores.update(edit.edit_scores({b: scores[b] for b in self._needed if b in edit.reads}, self.site))
-        probs = {branch: scores[branch].softmax(-1) for branch in self._explicit}
+        probs: dict[Branch, Scores] = {branch: scores[branch].softmax(-1) for branch in self._explicit}
         for reader in self._active("read_probs"):
             reader.read_probs({b: probs[b] for b in self._explicit if b in reader.reads}, self.site)
         outputs = self._mix(qkv, probs)
@@ -237,13 +240,13 @@ class _ControlledProcessor:
     def _mix(
         self, qkv: Mapping[Branch, tuple[Tensor, Tensor, Tensor]], probs: Mapping[Branch, Tensor]
     ) -> dict[Branch, Tensor]:
-        fused = [branch for branch in self.branches if branch not in probs]
+        outputs: dict[Branch, Tensor] = {}
+        fused: list[Branch] = [branch for branch in self.branches if branch not in probs]
         if fused:
             # Branches left alone share one call of the fused kernel.
-            joined = F.scaled_dot_product_attention(*(torch.cat([qkv[b][i] for b in fused]) for i in range(3)))
-            outputs = dict(zip(fused, joined.chunk(len(fused)), strict=True))
-        else:
-            outputs = {}
+            query, key, value = (torch.cat([qkv[branch][i] for branch in fused]) for i in range(3))
+            joined = F.scaled_dot_product_attention(query, key, value)
+            outputs.update(zip(fused, joined.chunk(len(fused)), strict=True))
         for branch, probability in probs.items():
             value = qkv[branch][2]
             outputs[branch] = torch.matmul(probability.to(value.dtype), value)
@@ -268,7 +271,7 @@ class AttentionControl:
 @contextmanager
 def attention_control(
     unet: nn.Module, edits: Sequence[AttentionEdit], branches: tuple[Branch, ...] = ALL_BRANCHES
-) -> Iterator[AttentionControl]:
+) -> Generator[AttentionControl]:
     """Install edits on a UNet for the length of a `with` block; the original processors always come back.
 
     Args:
@@ -282,7 +285,9 @@ def attention_control(
     originals: dict[str, Any] = dict(getattr(unet, "attn_processors", {}))
     sites = {site.name: site for site in attention_sites(unet)}
     if any(isinstance(processor, _ControlledProcessor) for processor in originals.values()):
-        raise ModelError("attention of this UNet is already controlled: leave the first `attention_control` before a second")
+        raise ModelError(
+            "attention of this UNet is already controlled: leave the first `attention_control` before a second"
+        )
     controlled: dict[str, Any] = {
         name: _ControlledProcessor(sites[name], processor, branches) if name in sites else processor
         for name, processor in originals.items()

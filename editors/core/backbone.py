@@ -102,7 +102,12 @@ class Backbone:
 
     @classmethod
     def build(
-        cls, architecture: Architecture, *, device: str = "auto", dtype: str = "auto", tokenizer: CLIPTokenizer | None = None
+        cls,
+        architecture: Architecture,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        tokenizer: CLIPTokenizer | None = None,
     ) -> "Backbone":
         """Build an architecture with random weights; on the device `meta` it takes no memory at all."""
         place, precision = resolve_device(device, dtype)
@@ -167,8 +172,8 @@ class Backbone:
         channels, wanted = int(self.unet.config.in_channels), 2 * self.latent_channels
         if channels != wanted:
             raise ModelError(
-                f"{editor} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but {self.name!r} has "
-                f"{channels}: set --model to one such as timbrooks/instruct-pix2pix"
+                f"{editor} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but "
+                f"{self.name!r} has {channels}: set --model to one such as timbrooks/instruct-pix2pix"
             )
 
     def embed(self, texts: Sequence[str]) -> PromptEmbeds:
@@ -192,7 +197,9 @@ class Backbone:
 
     def embed_ids(self, ids: TokenIds) -> PromptEmbeds:
         """Hidden states of rows of token ids; each row is encoded once."""
-        return torch.cat([_cached(self._texts, tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids])
+        return torch.cat(
+            [_cached(self._texts, tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids]
+        )
 
     @torch.no_grad()
     def _run_text(self, ids: Tensor) -> Tensor:
@@ -200,7 +207,7 @@ class Backbone:
         return self.text_encoder(ids[None].to(self.text_encoder.device)).last_hidden_state.to(self.dtype)
 
     def encode(self, image: Image) -> Latents:
-        """Unscaled latents (posterior mode) of pictures, as InstructPix2Pix conditions on; each picture is encoded once.
+        """Unscaled latents (posterior mode) of pictures, as InstructPix2Pix conditions on; each is encoded once.
 
         Raises:
             ModelError: if the sides are no multiples of `vae_scale_factor`.
@@ -208,15 +215,21 @@ class Backbone:
         factor = self.vae_scale_factor
         if image.shape[-2] % factor or image.shape[-1] % factor:
             size = f"{image.shape[-1]}x{image.shape[-2]}"
-            raise ModelError(f"expected pictures with sides in multiples of {factor} pixels, got {size}: pad them first")
+            raise ModelError(
+                f"expected pictures with sides in multiples of {factor} pixels, got {size}: pad them first"
+            )
         keys = [_digest(row) for row in image]
         missing = [i for i, key in enumerate(keys) if key not in self._images]
         if missing:
             unique = list({keys[i]: i for i in missing}.values())
             for i, latents in zip(unique, self._run_encoder(image[unique]).split(1), strict=True):
                 _store(self._images, keys[i], latents)
-        return torch.cat([_cached(self._images, key, lambda row=row: self._run_encoder(row[None]))
-                          for key, row in zip(keys, image, strict=True)])
+        return torch.cat(
+            [
+                _cached(self._images, key, lambda row=row: self._run_encoder(row[None]))
+                for key, row in zip(keys, image, strict=True)
+            ]
+        )
 
     @torch.no_grad()
     def _run_encoder(self, image: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def _preset_of(stored: dict[str, Any]) -> CheckpointPreset:
         raise ValueError(f"mask_stages must be a list of some of down, mid, up, got {stages!r}")
     if stored.get("sampler", "ddim") not in get_args(SamplerName):
         raise ValueError(f"sampler must be one of {get_args(SamplerName)}, got {stored['sampler']!r}")
-    values = {name: tuple(value) if name == "mask_stages" else value for name, value in stored.items()}
+    values: dict[str, Any] = {name: tuple(value) if name == "mask_stages" else value for name, value in stored.items()}
     for name, value in values.items():
         kind = known[name]
         # JSON has one kind of number.

@@ -17,7 +17,9 @@ class NothingFoundError(MaskeditError):
         self.score = score
         self.threshold = threshold
         detail = "" if score is None else f" (best score {score:.3g}, threshold {threshold:.3g})"
-        super().__init__(f"nothing found for {phrase!r}{detail}: name it differently, lower the threshold or give a mask")
+        super().__init__(
+            f"nothing found for {phrase!r}{detail}: name it differently, lower the threshold or give a mask"
+        )
 
 
 class ModelError(MaskeditError):

@@ -75,9 +75,11 @@ class InstructGuidance:
 
     @property
     def branches(self) -> tuple[Branch, ...]:
+        """Branches of each UNet call."""
         return ("text", "image", "uncond")
 
     def combine(self, noise_pred: Mapping[Branch, Latents], step: int) -> Latents:
+        """Equation 3 of InstructPix2Pix, or Eq. 9 of FoI where there is a weight."""
         weight = None if self.weight is None else self.weight(step)
         return instruct_guidance(noise_pred, self.guidance_scale, self.image_guidance_scale, weight)
 
@@ -90,7 +92,9 @@ class TextGuidance:
 
     @property
     def branches(self) -> tuple[Branch, ...]:
+        """Branches of each UNet call."""
         return ("text",) if self.guidance_scale == 1 else ("text", "uncond")
 
     def combine(self, noise_pred: Mapping[Branch, Latents], step: int) -> Latents:
+        """Classifier-free guidance, or the text branch itself."""
         return noise_pred["text"] if self.guidance_scale == 1 else text_guidance(noise_pred, self.guidance_scale)

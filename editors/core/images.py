@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image as PilImage
 from PIL import ImageOps
@@ -101,7 +101,9 @@ def image_to_pil(image: Image | Mask) -> PilImage.Image:
     return PilImage.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
 
 
-def bytes_to_image(values: UInt8[Tensor, "batch height width channels"]) -> Float[Tensor, "batch channels height width"]:
+def bytes_to_image(
+    values: UInt8[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch channels height width"]:
     """From 0..255 with channels last to [0, 1] with channels first."""
     return values.permute(0, 3, 1, 2).float() / 255
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def quiet_loading(*, keep_bars: bool = False) -> Iterator[None]:
+def quiet_loading(*, keep_bars: bool = False) -> Generator[None]:
     """Silence the libraries' notices and progress bars for the length of a `with` block.
 
     Args:
@@ -83,7 +83,9 @@ def load_configuration(kind: Any, method: str, name: str, location: Path | str, 
     if isinstance(location, Path) and issubclass(kind, PreTrainedTokenizerBase):
         found = {path.name for path in (location / name).glob("*")}
         if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
-            raise ModelError(f"{name} of the checkpoint {location} is missing or incomplete: fetch the whole checkpoint")
+            raise ModelError(
+                f"{name} of the checkpoint {location} is missing or incomplete: fetch the whole checkpoint"
+            )
     return load_part(
         lambda: getattr(kind, method)(str(location), subfolder=name, **_hub(location, config)), name, location, config
     )
@@ -104,8 +106,9 @@ def load_part(load: Callable[[], T], name: str, location: Path | str, config: Ba
             raise ModelError(_local_problem(location, name, error)) from error
         where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
         raise ModelError(
-            f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere with "
-            f"`hf download {location} --local-dir {location}` and put it at {where}/{location} ({_first_line(error)})"
+            f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere "
+            f"with `hf download {location} --local-dir {location}` and put it at {where}/{location} "
+            f"({_first_line(error)})"
         ) from error
 
 

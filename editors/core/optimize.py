@@ -23,7 +23,9 @@ from .errors import SessionError
 class LossFn(Protocol):
     """Computes the scalar loss of one step."""
 
-    def __call__(self, step: int, generator: torch.Generator) -> Tensor: ...
+    def __call__(self, step: int, generator: torch.Generator) -> Tensor:
+        """Loss of a step; everything random in it comes from the generator."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,9 @@ def optimize(
         optimizer.step()
         step += 1
         decay = min(config.ema_decay, step / (step + 10))
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+            list(average.values()), [p.detach() for p in parameters.values()], 1 - decay
+        )
         total, counted = total + loss.detach(), counted + 1
         if step % report_every == 0 or step == config.steps:
             mean = _finite_mean(total, counted, step)
@@ -151,7 +155,11 @@ def _finite_mean(total: Tensor, counted: int, step: int) -> float:
 
 
 def _save_state(
-    path: Path, step: int, parameters: Mapping[str, Tensor], average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    path: Path,
+    step: int,
+    parameters: Mapping[str, Tensor],
+    average: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     tensors = {f"average.{name}": value.contiguous() for name, value in average.items()}
     for name, value in parameters.items():
@@ -176,12 +184,16 @@ def _load_state(
     shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in ("value", "average")}
     own = {key: value.shape for key, value in stored.items() if key.startswith(("value.", "average."))}
     if own != shapes:
-        raise SessionError(f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew")
+        raise SessionError(
+            f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew"
+        )
     for name, value in parameters.items():
         with torch.no_grad():
             value.copy_(stored[f"value.{name}"])
         average[name].copy_(stored[f"average.{name}"])
-        moments = {key: stored[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in stored}
+        moments = {
+            key: stored[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in stored
+        }
         if moments:
             # AdamW keeps its count of steps on the CPU.
             optimizer.state[value] = {k: m if k == "step" else m.to(value.device) for k, m in moments.items()}

@@ -39,7 +39,9 @@ class Schedule(Protocol):
         """What the UNet sees at a step."""
         ...
 
-    def step(self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]) -> Latents:
+    def step(
+        self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]
+    ) -> Latents:
         """Latents of the next step."""
         ...
 
@@ -75,10 +77,12 @@ class DDIMSchedule:
 
     @property
     def steps(self) -> int:
+        """Number of UNet calls."""
         return len(self._timesteps)
 
     @property
     def timesteps(self) -> Float[Tensor, "steps batch"]:
+        """Training timestep of each step."""
         return self._timesteps
 
     @property
@@ -92,15 +96,20 @@ class DDIMSchedule:
         return torch.where(timesteps >= 0, known, self._final).view(-1, 1, 1, 1)
 
     def start(self, latents: Latents | None, noise: Latents) -> Latents:
+        """Pure noise, or latents with the noise of the first timestep."""
         if self._pure_noise or latents is None:
             return noise
         alpha = self.alpha(self._timesteps[0])
         return (alpha.sqrt() * latents.float() + (1 - alpha).sqrt() * noise.float()).to(latents.dtype)
 
     def scale_model_input(self, latents: Latents, step: int) -> Latents:
+        """The latents themselves: DDIM needs no scaling."""
         return latents
 
-    def step(self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]) -> Latents:
+    def step(
+        self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]
+    ) -> Latents:
+        """Move along the deterministic path."""
         return self.move(model_output, latents, self._timesteps[step], self._following[step])
 
     def move(
@@ -134,22 +143,31 @@ class EulerAncestralSchedule:
 
     @property
     def steps(self) -> int:
+        """Number of UNet calls."""
         return len(self._times)
 
     @property
     def timesteps(self) -> Float[Tensor, "steps batch"]:
+        """Training timestep of each step."""
         return self._times[:, None]
 
     def start(self, latents: Latents | None, noise: Latents) -> Latents:
+        """Pure noise, or latents with the noise of the first timestep."""
         if self._start_step == 0 or latents is None:
             return noise * self._scheduler.init_noise_sigma
-        return (latents.float() + self._scheduler.sigmas[self._start_step].to(noise.device) * noise.float()).to(latents.dtype)
+        return (latents.float() + self._scheduler.sigmas[self._start_step].to(noise.device) * noise.float()).to(
+            latents.dtype
+        )
 
     def scale_model_input(self, latents: Latents, step: int) -> Latents:
+        """Latents divided by the noise level's scale."""
         scaled = self._scheduler.scale_model_input(latents, self._scheduler.timesteps[self._start_step + step])
         return scaled.to(latents.dtype)
 
-    def step(self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]) -> Latents:
+    def step(
+        self, model_output: Latents, step: int, latents: Latents, generators: Sequence[torch.Generator]
+    ) -> Latents:
+        """One step of diffusers' scheduler, with fresh noise from each picture's generator."""
         timestep = self._scheduler.timesteps[self._start_step + step]
         return self._scheduler.step(model_output, timestep, latents, generator=list(generators), return_dict=False)[0]
 

@@ -25,4 +25,4 @@ Timesteps: TypeAlias = Float[Tensor, " steps"] | Int[Tensor, " steps"]
 """Training times in the order in which they are visited (descending when denoising)."""
 
 Branch = Literal["text", "image", "uncond"]
-"""A guidance branch: `text` = image and text conditions, `image` = image condition and empty text, `uncond` = neither."""
+"""A guidance branch: `text` = both conditions, `image` = image condition and empty text, `uncond` = neither."""

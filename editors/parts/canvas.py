@@ -36,7 +36,7 @@ class PassResult:
 
 
 def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) -> EditRequest:
-    """The request on the backbone's device, scaled so that the longest side is `size` and padded to whole latent cells."""
+    """The request on the backbone's device, its longest side scaled to `size` and padded to whole latent cells."""
     height, width = fit_size(*request.image.shape[-2:], longest=size or backbone.native_size)
 
     def bring(picture: Tensor) -> Tensor:
@@ -79,7 +79,9 @@ def masks_of_request(
     """
     pairs = zip(found, given_masks(request), strict=True)
     return tuple(
-        from_working_size(own, request, config.size, native).clamp(0, 1) if given is None else given.to(request.image.device)
+        from_working_size(own, request, config.size, native).clamp(0, 1)
+        if given is None
+        else given.to(request.image.device)
         for own, given in pairs
     )
 
@@ -158,7 +160,7 @@ def _empty_masks(masks: Sequence[Mask], request: EditRequest) -> tuple[str, ...]
     """A word on masks that leave an instruction nowhere to act: given empty, or shrunk to nothing."""
     empty = torch.stack([mask.amax((1, 2, 3)) == 0 for mask in masks]).tolist()
     return tuple(
-        f"the mask of {instruction.text!r} is empty in {sum(row)} of {len(row)} pictures: nothing is changed there for it"
+        f"the mask of {instruction.text!r} is empty in {sum(row)} of {len(row)} pictures: it changes nothing there"
         for instruction, row in zip(request.instructions, empty, strict=True)
         if any(row)
     )

@@ -29,7 +29,7 @@ class RunSettings:
 
 
 def resolve_run(config: InstructConfig, preset: CheckpointPreset, *, noise_level: float) -> RunSettings:
-    """Fill what the configuration leaves open from the checkpoint's preset; `noise_level` is the editor's own default."""
+    """Fill what the configuration leaves open from the checkpoint's preset; `noise_level` is the editor's default."""
     return RunSettings(
         sampler=config.sampler or preset.sampler,
         steps=config.steps or preset.steps,

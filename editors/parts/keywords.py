@@ -7,20 +7,20 @@ FoI (arXiv 2312.10113) names keywords by hand or by a language model; this rule 
 import re
 
 _VERBS = frozenset(
-    "make turn change paint color colour dye recolor replace remove delete erase take get rid give put add insert place "
-    "have let set transform convert edit swap draw cover wrap render show what would as if were was he she they "
+    "make turn change paint color colour dye recolor replace remove delete erase take get rid give put add insert "
+    "place have let set transform convert edit swap draw cover wrap render show what would as if were was he she they "
     "be look like could should please can you the a an this that these those some all every each and".split()
 )
 _PRONOUNS = frozenset("it its him his her them their he she they".split())
 _PARTICLES = frozenset("away out off up".split())
 _STOPS = frozenset(
-    "to into with by of from on onto in at under over near behind beside between wear wearing look looks become becomes "
-    "so and as that which who using top front next".split()
+    "to into with by of from on onto in at under over near behind beside between wear wearing look looks become "
+    "becomes so and as that which who using top front next".split()
 )
 _RESULTS = frozenset(
-    "red green blue yellow purple cyan white black orange pink brown gray grey gold golden silver bigger smaller larger "
-    "big small large tall taller short shorter wide wider old older young younger shiny matte dark darker bright "
-    "brighter light lighter colorful wooden metallic metal transparent happy sad angry".split()
+    "red green blue yellow purple cyan white black orange pink brown gray grey gold golden silver bigger smaller "
+    "larger big small large tall taller short shorter wide wider old older young younger shiny matte dark darker "
+    "bright brighter light lighter colorful wooden metallic metal transparent happy sad angry".split()
 )
 _DEGREES = frozenset("much more most very slightly little bit even far too".split())
 _ADDING = frozenset("add insert put place draw give".split())

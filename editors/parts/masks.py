@@ -7,7 +7,7 @@ min-max normalisation, threshold.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -57,7 +57,7 @@ def threshold_map(
     attention: Float[Tensor, "batch 1 rows columns"], threshold: float | Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch 1 rows columns"]:
     """1 where the map reaches the threshold (one for all, or one per picture), and is not zero everywhere."""
-    bound = threshold if isinstance(threshold, float) else threshold.view(-1, 1, 1, 1)
+    bound = threshold.view(-1, 1, 1, 1) if isinstance(threshold, Tensor) else threshold
     return ((attention >= bound) & (attention > 0)).float()
 
 
@@ -73,7 +73,7 @@ def mask_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 1 
     one grid is the other halved a few times (rounding up, as a UNet does), each coarse cell stands for exactly its own
     square of fine cells, so that going to the finer grid and back changes nothing.
     """
-    binary = (mask >= 0.5).float()  # noqa: PLR2004
+    binary = (mask >= 0.5).float()
     height, width = mask.shape[-2:]
     if rows * columns > height * width:
         cell = cell_size(rows, columns, height, width)
@@ -85,7 +85,7 @@ def mask_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 1 
         share = F.adaptive_avg_pool2d(binary, (rows, columns))
     else:
         share = F.avg_pool2d(binary, cell, ceil_mode=True)
-    inside = (share > 0.5).float()  # noqa: PLR2004
+    inside = (share > 0.5).float()
     lonely = (share > 0) & (F.max_pool2d(inside, 3, stride=1, padding=1) == 0)
     return torch.where(lonely, 1.0, inside)
 

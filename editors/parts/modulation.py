@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -81,7 +81,8 @@ class MaskedAttention:
         self._owner = owner
         self._xi = boost_at(times.float(), boost)
         self._lift = (self._alpha * self._xi[0][:, None])[:, None, None]
-        self._over, self._special, self._resize = over, special, resize
+        self._over: Literal["query", "space", "all"] = over
+        self._special, self._resize = special, resize
         self._swap_values, self._steps = swap_values, steps
         self._masks: Tensor | None = None
         self._grids: dict[int, Tensor] = {}

@@ -88,7 +88,7 @@ class FoIConfig(InstructConfig):
     mask_resize: Literal["nearest", "bilinear"] = "nearest"
     """How masks are brought to the resolution of each attention layer."""
     extract_at: float = 0.0
-    """Share of the executed steps after which masks are read, in [0, 1); until then the run is plain InstructPix2Pix."""
+    """Share of the executed steps after which masks are read, in [0, 1); before, the run is plain InstructPix2Pix."""
     modulation_end: float = 1.0
     """Share of the executed steps after which attention is left alone, in [0, 1]."""
     disentangle_end: float = 0.75

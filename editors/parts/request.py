@@ -32,7 +32,9 @@ class Instruction:
 
     def __post_init__(self) -> None:
         if not self.text.strip():
-            raise InputError("expected an instruction, got an empty text: say what to change, e.g. 'make the cube blue'")
+            raise InputError(
+                "expected an instruction, got an empty text: say what to change, e.g. 'make the cube blue'"
+            )
         low, high = STRENGTH_RANGE
         if not low <= self.strength <= high:
             raise InputError(f"strength must be in [{low:g}, {high:g}], got {self.strength:g} for {self.text!r}")
@@ -96,9 +98,7 @@ class EditRequest:
             self,
             image=self.image[rows],
             condition=None if self.condition is None else self.condition[rows],
-            instructions=tuple(
-                i if i.mask is None else replace(i, mask=i.mask[rows]) for i in self.instructions
-            ),
+            instructions=tuple(i if i.mask is None else replace(i, mask=i.mask[rows]) for i in self.instructions),
             mask=None if self.mask is None else self.mask[rows],
             seeds=self.seeds[rows],
             noise_levels=None if self.noise_levels is None else self.noise_levels[rows],
@@ -158,7 +158,8 @@ class Editor(Protocol):
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """Where each instruction would act, without editing.
 
-        These are the masks before `mask_dilate` and `mask_feather`: given back with a request, an edit finishes them once.
+        These are the masks before `mask_dilate` and `mask_feather`: given back with a request, an edit finishes them
+        once.
         """
         ...
 

@@ -81,7 +81,9 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
         )
     padding = length - len(row) - 2
     pad = tokenizer.pad_token_id
-    ids = [tokenizer.bos_token_id, *row, tokenizer.eos_token_id] + [tokenizer.eos_token_id if pad is None else pad] * padding
+    ids = [tokenizer.bos_token_id, *row, tokenizer.eos_token_id] + [
+        tokenizer.eos_token_id if pad is None else pad
+    ] * padding
     return TokenLayout(
         ids=torch.tensor([ids]),
         segments=(SPECIAL, *owners, *[SPECIAL] * (padding + 1)),

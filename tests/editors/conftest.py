@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from maskedit.editors.core.attention import AttentionSite, Scores
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.checkpoint import BackboneConfig, CheckpointPreset

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from maskedit.editors import (
     IP2P,
     BackboneConfig,

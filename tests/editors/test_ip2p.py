@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
+
 from maskedit.editors import IP2P, BackboneConfig, EditRequest, InputError, Instruction, IP2PConfig, ModelError
 from maskedit.editors.core.backbone import Backbone
 
@@ -16,7 +17,9 @@ Pictures = Callable[..., torch.Tensor]
 RED = Instruction(text="make the cube red", keyword="cube")
 
 
-def theirs(backbone: Backbone, sampler: str, prediction: str, image: torch.Tensor, seeds: tuple[int, ...], prompt: str) -> torch.Tensor:
+def theirs(
+    backbone: Backbone, sampler: str, prediction: str, image: torch.Tensor, seeds: tuple[int, ...], prompt: str
+) -> torch.Tensor:
     """diffusers' pipeline on the networks of a backbone."""
     scheduler = {"ddim": DDIMScheduler, "euler_ancestral": EulerAncestralDiscreteScheduler}[sampler]
     # Built from the file's settings: those of a live scheduler leave out what was unset, such as the spacing.

@@ -4,6 +4,7 @@ import resource
 
 import pytest
 import torch
+
 from maskedit.editors.core.architectures import INSTRUCT_PIX2PIX, STABLE_DIFFUSION_15
 from maskedit.editors.core.attention import attention_sites
 from maskedit.editors.core.backbone import Backbone

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+
 from maskedit.editors import ModelError
 from maskedit.editors.core.attention import (
     AttentionSite,
@@ -13,7 +15,6 @@ from maskedit.editors.core.attention import (
     grid_size,
 )
 from maskedit.editors.core.backbone import Backbone, Conditioning
-from torch.overrides import TorchFunctionMode
 
 BRANCHES = ("text", "image", "uncond")
 Pictures = Callable[..., torch.Tensor]
@@ -28,7 +29,7 @@ def inputs(backbone: Backbone, pictures: Pictures) -> tuple[torch.Tensor, Condit
 
 
 @pytest.fixture
-def call(backbone: Backbone, inputs: tuple[torch.Tensor, Conditioning]) -> Callable[[], dict[str, torch.Tensor]]:
+def call(backbone: Backbone, inputs: tuple[torch.Tensor, Conditioning]) -> Callable:
     """One UNet call of two pictures and three branches."""
     return lambda: backbone.predict(inputs[0], torch.tensor([500.0]), inputs[1])
 
@@ -132,7 +133,7 @@ def test_tokens_that_fit_no_grid_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kinds", [("cross",), ("self",), ("self", "cross")])
-def test_passing_through_equals_stock(backbone: Backbone, call: Callable, pass_through, kinds: tuple) -> None:  # noqa: ANN001
+def test_passing_through_equals_stock(backbone: Backbone, call: Callable, pass_through, kinds: tuple) -> None:
     stock = call()
     pass_through.kinds = kinds
     with attention_control(backbone.unet, [pass_through], BRANCHES):
@@ -196,7 +197,7 @@ class FusedCalls(TorchFunctionMode):
         super().__init__()
         self.rows: list[int] = []
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.nn.functional.scaled_dot_product_attention:
             self.rows.append(args[0].shape[0] if args else kwargs["query"].shape[0])
         return func(*args, **(kwargs or {}))
@@ -218,7 +219,7 @@ def test_untouched_sites_keep_their_own_processor(backbone: Backbone, call: Call
     original = backbone.unet.attn_processors[site.name]
 
     class Spy:
-        def __call__(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN204
+        def __call__(self, *args, **kwargs):
             used.append(site.name)
             return original(*args, **kwargs)
 
@@ -277,7 +278,7 @@ def test_probabilities_are_those_of_the_layer(backbone: Backbone, call: Callable
     module = backbone.unet.get_submodule(site.name.removesuffix(".processor"))
     seen: dict[str, torch.Tensor] = {}
 
-    def keep(module, args, kwargs) -> None:  # noqa: ANN001
+    def keep(module, args, kwargs) -> None:
         seen.update(hidden=args[0], context=kwargs["encoder_hidden_states"])
 
     handle = module.register_forward_pre_hook(keep, with_kwargs=True)
@@ -318,7 +319,8 @@ def test_keys_and_values_may_be_replaced(backbone: Backbone, call: Callable) -> 
         "edit_qkv", lambda qkv, site: {b: (q, k[:1].expand_as(k), v[:1].expand_as(v)) for b, (q, k, v) in qkv.items()}
     )
     longer = Replace(
-        "edit_qkv", lambda qkv, site: {b: (q, k.repeat(1, 1, 2, 1), v.repeat(1, 1, 2, 1)) for b, (q, k, v) in qkv.items()}
+        "edit_qkv",
+        lambda qkv, site: {b: (q, k.repeat(1, 1, 2, 1), v.repeat(1, 1, 2, 1)) for b, (q, k, v) in qkv.items()},
     )
     results = []
     for edit in (same, longer, share):
@@ -340,7 +342,7 @@ def test_outputs_may_be_replaced(backbone: Backbone, call: Callable) -> None:
     torch.testing.assert_close(edited["text"], edited["image"], atol=1e-6, rtol=1e-5)
 
 
-def test_layers_of_another_kind_are_refused(backbone: Backbone, pass_through) -> None:  # noqa: ANN001
+def test_layers_of_another_kind_are_refused(backbone: Backbone, pass_through) -> None:
     site = next(s for s in attention_sites(backbone.unet) if s.kind == "cross")
     module = backbone.unet.get_submodule(site.name.removesuffix(".processor"))
     with attention_control(backbone.unet, [pass_through], BRANCHES):

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+
 from maskedit.editors import BackboneConfig, InputError, ModelError
 from maskedit.editors.core.architectures import INSTRUCT_PIX2PIX
 from maskedit.editors.core.backbone import Backbone, resolve_device
@@ -19,8 +21,8 @@ BRANCHES = ("text", "image", "uncond")
 Pictures = Callable[..., torch.Tensor]
 
 
-def cpu(model: str | Path, **options: object) -> BackboneConfig:
-    return BackboneConfig(model=str(model), device="cpu", **options)  # pyright: ignore
+def cpu(model: str | Path, **options: Any) -> BackboneConfig:
+    return BackboneConfig(model=str(model), device="cpu", **options)
 
 
 @pytest.mark.parametrize("where", ["", "owner/name", "name"])
@@ -84,7 +86,9 @@ def test_a_hub_id_that_is_not_here_says_what_to_fetch(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_a_condition_picture_is_refused(sd_backbone: Backbone, backbone: Backbone) -> None:
     backbone.require_instruct("foi")
-    with pytest.raises(ModelError, match="foi needs an InstructPix2Pix checkpoint, a UNet of 8 input channels") as caught:
+    with pytest.raises(
+        ModelError, match="foi needs an InstructPix2Pix checkpoint, a UNet of 8 input channels"
+    ) as caught:
         sd_backbone.require_instruct("foi")
     assert "has 4" in str(caught.value)
 
@@ -193,7 +197,9 @@ def test_checkpoints_without_a_condition_picture_run_too(sd_backbone: Backbone) 
     conditioning = sd_backbone.condition(("text", "uncond"), sd_backbone.embed(["a cube"]))
     assert conditioning.image is None
     predicted = sd_backbone.predict(torch.randn(1, 4, 16, 16), torch.tensor([10.0]), conditioning)
-    assert {branch: value.shape for branch, value in predicted.items()} == dict.fromkeys(("text", "uncond"), (1, 4, 16, 16))
+    assert {branch: value.shape for branch, value in predicted.items()} == dict.fromkeys(
+        ("text", "uncond"), (1, 4, 16, 16)
+    )
 
 
 COMPILED = """

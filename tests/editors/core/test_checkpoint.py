@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from maskedit.editors import PRESET_FILE, BackboneConfig, CheckpointPreset, ModelError, locate_checkpoint
 from maskedit.editors.core.checkpoint import load_preset
 
@@ -52,7 +53,12 @@ def test_a_checkpoint_without_settings_has_the_published_ones(tmp_path: Path) ->
         7.5,
         1.5,
     )
-    assert (preset.foi_noise_level, preset.mask_stride, preset.mask_squarings, preset.mask_threshold) == (0.8, 4, 3, 0.55)
+    assert (preset.foi_noise_level, preset.mask_stride, preset.mask_squarings, preset.mask_threshold) == (
+        0.8,
+        4,
+        3,
+        0.55,
+    )
 
 
 def test_a_hub_id_has_the_published_settings() -> None:

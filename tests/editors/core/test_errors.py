@@ -1,6 +1,7 @@
 """Errors a user can meet are one family, in one line each, with what is needed to act on them."""
 
 import pytest
+
 from maskedit.editors import InputError, MaskeditError, MissingExtraError, ModelError, NothingFoundError, SessionError
 
 EVERY = [

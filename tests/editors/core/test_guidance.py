@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from maskedit.editors import InputError
 from maskedit.editors.core.guidance import (
     Guidance,

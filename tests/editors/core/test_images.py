@@ -1,11 +1,12 @@
 """Pictures from files of every kind and back, and the errors of those that are none."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PilImage
+
 from maskedit.editors import (
     InputError,
     bytes_to_image,
@@ -19,7 +20,6 @@ from maskedit.editors import (
     side_by_side,
 )
 from maskedit.editors.core.images import fit_size, pad_to_multiple, pil_to_image
-from PIL import Image as PilImage
 
 RAMP = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
 ROTATE_LEFT, ORIENTATION = 8, 0x0112
@@ -88,7 +88,7 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("load", [load_image, load_mask])
-def test_16_bit_greys_are_scaled_not_cut(tmp_path: Path, load) -> None:  # noqa: ANN001
+def test_16_bit_greys_are_scaled_not_cut(tmp_path: Path, load) -> None:
     deep = (np.arange(16, dtype=np.uint16) * 4369).reshape(4, 4)
     PilImage.fromarray(deep).save(tmp_path / "a.png")
     expected = torch.arange(16).view(4, 4) * 17
@@ -102,7 +102,9 @@ def test_float_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def broken_files(folder: Path) -> dict[str, Path]:
-    PilImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / "whole.png")
+    PilImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+        folder / "whole.png"
+    )
     whole = (folder / "whole.png").read_bytes()
     contents = {
         "empty.png": b"",
@@ -116,9 +118,11 @@ def broken_files(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in contents} | {"none.png": folder / "none.png", "folder": folder}
 
 
-@pytest.mark.parametrize("name", ["empty.png", "text.jpg", "cut.png", "garbled.png", "header.png", "none.png", "folder"])
+@pytest.mark.parametrize(
+    "name", ["empty.png", "text.jpg", "cut.png", "garbled.png", "header.png", "none.png", "folder"]
+)
 @pytest.mark.parametrize("load", [load_image, load_mask])
-def test_unreadable_files_are_one_clear_line(tmp_path: Path, name: str, load) -> None:  # noqa: ANN001
+def test_unreadable_files_are_one_clear_line(tmp_path: Path, name: str, load) -> None:
     path = broken_files(tmp_path)[name]
     with pytest.raises(InputError, match=f"{path}") as caught:
         load(path)
@@ -174,7 +178,7 @@ def test_a_folder_as_output_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(InputError, match="cannot write"):
         save_image(torch.zeros(1, 3, 4, 4), tmp_path / "a.png")
-    assert os.listdir(tmp_path) == ["a.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_masks_are_written_as_grey(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler
+
 from maskedit.editors.core.backbone import Backbone, Conditioning
 from maskedit.editors.core.guidance import TextGuidance
 from maskedit.editors.core.inversion import invert
@@ -42,9 +43,7 @@ def test_steps_equal_diffusers_inverse_scheduler(
 ) -> None:
     """The way between two timesteps is the same; only when the UNet is asked differs by convention."""
     config = {"prediction_type": prediction, "set_alpha_to_one": to_one, "clip_sample": False}
-    theirs = DDIMInverseScheduler.from_config(
-        {**backbone.scheduler_config, "timestep_spacing": "leading", **config}
-    )
+    theirs = DDIMInverseScheduler.from_config({**backbone.scheduler_config, "timestep_spacing": "leading", **config})
     theirs.set_timesteps(steps)
     schedule = schedule_of(backbone, steps, **config)
     times = schedule.timesteps[:, 0].flip(0)

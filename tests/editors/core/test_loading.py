@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from maskedit.editors import BackboneConfig, ModelError
-from maskedit.editors.core.loading import load_configuration, load_network, load_part, quiet_loading
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
+
+from maskedit.editors import BackboneConfig, ModelError
+from maskedit.editors.core.loading import load_configuration, load_network, load_part, quiet_loading
 
 CONFIG = BackboneConfig(device="cpu")
 LIBRARIES = (diffusers_logging, transformers_logging)
@@ -72,7 +73,9 @@ def test_weights_come_back_bit_for_bit(ip2p_folder: Path) -> None:
     with quiet_loading():
         vae = load_network(AutoencoderKL, "vae", ip2p_folder, CONFIG)
     stored = load_file(ip2p_folder / "vae" / WEIGHTS)
-    assert {name: torch.equal(value, stored[name]) for name, value in vae.state_dict().items()} == dict.fromkeys(stored, True)
+    assert {name: torch.equal(value, stored[name]) for name, value in vae.state_dict().items()} == dict.fromkeys(
+        stored, True
+    )
 
 
 def test_missing_weights_are_not_made_up(copy: Path) -> None:
@@ -91,7 +94,7 @@ def test_missing_weights_of_the_text_encoder_are_not_made_up(copy: Path) -> None
     stored = load_file(path)
     del stored[sorted(stored)[3]]
     save_file(stored, path, metadata={"format": "pt"})
-    with quiet_loading(), pytest.raises(ModelError, match="lacks 1 weights"):
+    with quiet_loading(), pytest.raises(ModelError, match=r"lacks 1 weights"):
         load_network(CLIPTextModel, "text_encoder", copy, CONFIG)
 
 
@@ -101,7 +104,7 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
     name = sorted(stored)[3]
     stored[name] = torch.zeros(1, 2, 3)
     save_file(stored, path)
-    with quiet_loading(), pytest.raises(ModelError, match="vae of the checkpoint .* cannot be loaded") as caught:
+    with quiet_loading(), pytest.raises(ModelError, match=r"vae of the checkpoint .* cannot be loaded") as caught:
         load_network(AutoencoderKL, "vae", copy, CONFIG)
     assert "\n" not in str(caught.value)
 
@@ -113,7 +116,10 @@ def test_pickle_weights_are_refused(copy: Path, kind: type, name: str) -> None:
     (weights,) = (copy / name).glob("*.safetensors")
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    with quiet_loading(), pytest.raises(ModelError, match=r"only pickle weights .*convert them to safetensors") as caught:
+    with (
+        quiet_loading(),
+        pytest.raises(ModelError, match=r"only pickle weights .*convert them to safetensors") as caught,
+    ):
         load_network(kind, name, copy, CONFIG)
     assert "\n" not in str(caught.value)
 
@@ -129,16 +135,16 @@ def test_garbled_weights_are_one_clear_line(copy: Path) -> None:
 def test_a_missing_network_is_named(copy: Path, name: str) -> None:
     shutil.rmtree(copy / name)
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[name]
-    with quiet_loading(), pytest.raises(ModelError, match=f"{name} of the checkpoint .* is missing: fetch the whole"):
+    with quiet_loading(), pytest.raises(ModelError, match=rf"{name} of the checkpoint .* is missing: fetch the whole"):
         load_network(kind, name, copy, CONFIG)
 
 
 def test_a_missing_tokenizer_or_scheduler_is_named(copy: Path) -> None:
     for name in ("tokenizer", "scheduler"):
         shutil.rmtree(copy / name)
-    with quiet_loading(), pytest.raises(ModelError, match="tokenizer of the checkpoint .* is missing"):
+    with quiet_loading(), pytest.raises(ModelError, match=r"tokenizer of the checkpoint .* is missing"):
         load_configuration(CLIPTokenizer, "from_pretrained", "tokenizer", copy, CONFIG)
-    with quiet_loading(), pytest.raises(ModelError, match="scheduler of the checkpoint .* is missing"):
+    with quiet_loading(), pytest.raises(ModelError, match=r"scheduler of the checkpoint .* is missing"):
         load_configuration(DDIMScheduler, "load_config", "scheduler", copy, CONFIG)
 
 
@@ -147,7 +153,10 @@ def test_an_empty_folder_is_one_clear_line(copy: Path, name: str) -> None:
     for path in (copy / name).iterdir():
         path.unlink()
     kind, method = {"tokenizer": (CLIPTokenizer, "from_pretrained"), "scheduler": (DDIMScheduler, "load_config")}[name]
-    with quiet_loading(), pytest.raises(ModelError, match=f"{name} of the checkpoint .* (cannot be loaded|is missing or)") as caught:
+    with (
+        quiet_loading(),
+        pytest.raises(ModelError, match=rf"{name} of the checkpoint .* (cannot be loaded|is missing or)") as caught,
+    ):
         load_configuration(kind, method, name, copy, CONFIG)
     assert "\n" not in str(caught.value)
 

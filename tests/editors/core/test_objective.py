@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
+
 from maskedit.editors import ModelError
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.objective import diffusion_loss
@@ -54,14 +55,18 @@ def test_a_weight_chooses_where_errors_count(backbone: Backbone) -> None:
     scheduler, clean = scheduler_of(backbone, "epsilon"), draw(0)
     left = torch.zeros(3, 1, 16, 16)
     left[..., :8] = 1
-    halves = [diffusion_loss(backbone.unet, scheduler, clean, **arguments(backbone, weight=w)) for w in (left, 1 - left)]
+    halves = [
+        diffusion_loss(backbone.unet, scheduler, clean, **arguments(backbone, weight=w)) for w in (left, 1 - left)
+    ]
     whole = diffusion_loss(backbone.unet, scheduler, clean, **arguments(backbone))
     torch.testing.assert_close(sum(halves) / 2, whole)
 
 
 def test_what_is_learned_gets_gradients(backbone: Backbone) -> None:
     embeds = backbone.embed(["make it red"] * 3).clone().requires_grad_()
-    diffusion_loss(backbone.unet, scheduler_of(backbone, "epsilon"), draw(0), **arguments(backbone, embeds=embeds)).backward()
+    diffusion_loss(
+        backbone.unet, scheduler_of(backbone, "epsilon"), draw(0), **arguments(backbone, embeds=embeds)
+    ).backward()
     assert embeds.grad.abs().max() > 0
     assert all(p.grad is None for p in backbone.unet.parameters())
 

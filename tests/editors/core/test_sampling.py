@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from maskedit.editors.core.attention import attention_control
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.guidance import InstructGuidance, TextGuidance
@@ -28,7 +29,9 @@ def denoise(backbone: Backbone, image: torch.Tensor, seeds: tuple[int, ...], sam
         bounds=more.pop("bounds", None),
     )
     generators = make_generators(seeds, CPU)
-    start = schedule.start(backbone.scale_latents(condition), draw_noise(generators, condition.shape[1:], condition.dtype))
+    start = schedule.start(
+        backbone.scale_latents(condition), draw_noise(generators, condition.shape[1:], condition.dtype)
+    )
     return sample(
         backbone,
         start,
@@ -70,7 +73,8 @@ def test_pictures_at_their_own_noise_levels_equal_single_runs(backbone: Backbone
     image = pictures(2)
     batch = denoise(backbone, image, (7, 8), "ddim", bounds=(0.3, 0.9))
     singles = [
-        denoise(backbone, image[row : row + 1], (7 + row,), "ddim", bounds=(bound,)) for row, bound in enumerate((0.3, 0.9))
+        denoise(backbone, image[row : row + 1], (7 + row,), "ddim", bounds=(bound,))
+        for row, bound in enumerate((0.3, 0.9))
     ]
     torch.testing.assert_close(batch, torch.cat(singles), atol=1e-3, rtol=1e-3)
 
@@ -111,7 +115,7 @@ def test_hooks_see_every_step_in_order_and_may_change_latents(backbone: Backbone
     assert torch.equal(latents, torch.ones_like(latents))
 
 
-def test_attention_edits_are_told_every_step(backbone: Backbone, pictures: Pictures, pass_through) -> None:  # noqa: ANN001
+def test_attention_edits_are_told_every_step(backbone: Backbone, pictures: Pictures, pass_through) -> None:
     with attention_control(backbone.unet, [pass_through], BRANCHES) as control:
         controlled = denoise(backbone, pictures(), (1,), "ddim", control=control)
     assert pass_through.steps == [0, *range(6)]

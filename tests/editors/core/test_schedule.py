@@ -1,11 +1,13 @@
 """Schedules against diffusers' own schedulers, and Instruct-NeRF2NeRF's timesteps (its invariant I5)."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+
 from maskedit.editors import InputError, ModelError
 from maskedit.editors.core.sampling import make_generators
 from maskedit.editors.core.schedule import DDIMSchedule, EulerAncestralSchedule, Schedule, make_schedule
@@ -112,7 +114,7 @@ def test_i5_bounded_timesteps_are_those_of_instruct_nerf2nerf() -> None:
             tau = times[:, column].tolist()
             assert tau[0] == (steps - 1) * (top // steps) + 1 <= top
             assert tau[-1] == 1
-            assert all(a > b for a, b in zip(tau, tau[1:], strict=False))
+            assert all(a > b for a, b in itertools.pairwise(tau))
             assert tau == [(top // steps) * i + 1 for i in range(steps - 1, -1, -1)]
 
 
@@ -149,7 +151,7 @@ def test_one_bound_selects_the_steps_of_euler_ancestral() -> None:
 
 def test_half_precision_latents_stay_half() -> None:
     for sampler in ("ddim", "euler_ancestral"):
-        schedule = make_schedule(sampler, 4, config=CONFIG, device=CPU, noise_level=0.5)  # pyright: ignore
+        schedule = make_schedule(sampler, 4, config=CONFIG, device=CPU, noise_level=0.5)
         latents = schedule.start(noise(1).half(), noise().half())
         seen = schedule.scale_model_input(latents, 0)
         stepped = schedule.step(noise(2).half(), 0, latents, make_generators((0, 1), CPU))

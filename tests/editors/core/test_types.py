@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+
 from maskedit.editors.core import types
 
 RIGHT = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from maskedit.editors import EditRequest, EditResult, InputError, Instruction
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.canvas import (
@@ -94,7 +95,9 @@ def test_pixels_outside_the_mask_equal_the_condition_bit_for_bit(
     assert min(result.trace.outside_change_unkept) > 0.1
 
 
-@pytest.mark.parametrize("options", [{"mask_dilate": 3}, {"mask_dilate": -3}, {"mask_feather": 4}, {"mask_dilate": 5, "mask_feather": 3}])
+@pytest.mark.parametrize(
+    "options", [{"mask_dilate": 3}, {"mask_dilate": -3}, {"mask_feather": 4}, {"mask_dilate": 5, "mask_feather": 3}]
+)
 def test_locality_holds_for_finished_masks(backbone: Backbone, pictures: Pictures, options: dict[str, int]) -> None:
     image = pictures(1, 50, 70)
     result = edit(backbone, EditRequest(image=image, instructions=(RED,)), **options)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from maskedit.editors import CheckpointPreset, EditRequest, FoIConfig, Instruction, IP2PConfig, compose_instructions
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.guidance import InstructGuidance
@@ -29,13 +30,17 @@ def test_the_published_settings_are_the_defaults() -> None:
 def test_a_checkpoint_s_preset_fills_what_is_left_open() -> None:
     preset = CheckpointPreset(sampler="ddim", steps=20, guidance_scale=2.5, image_guidance_scale=1.2)
     resolved = resolve_run(IP2PConfig(steps=7), preset, noise_level=1.0)
-    assert resolved == RunSettings(sampler="ddim", steps=7, guidance_scale=2.5, image_guidance_scale=1.2, noise_level=1.0)
+    assert resolved == RunSettings(
+        sampler="ddim", steps=7, guidance_scale=2.5, image_guidance_scale=1.2, noise_level=1.0
+    )
 
 
 def test_an_own_setting_wins_over_the_preset() -> None:
     config = IP2PConfig(sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5)
     resolved = resolve_run(config, CheckpointPreset(), noise_level=1.0)
-    assert resolved == RunSettings(sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5)
+    assert resolved == RunSettings(
+        sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5
+    )
 
 
 def test_a_full_run_starts_from_pure_noise_and_does_not_encode_the_image(
@@ -66,7 +71,9 @@ def test_noise_levels_of_a_request_win_and_start_from_the_image(backbone: Backbo
     assert prepared.timesteps == (736, 491, 246, 1)
 
 
-def test_encoding_happens_once_for_image_and_condition_alike(variant: Callable[..., Backbone], pictures: Pictures) -> None:
+def test_encoding_happens_once_for_image_and_condition_alike(
+    variant: Callable[..., Backbone], pictures: Pictures
+) -> None:
     backbone = variant()
     for _ in range(2):
         prepare(backbone, pictures(2), noise_levels=(0.5, 0.5))

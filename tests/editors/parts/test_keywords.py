@@ -1,6 +1,7 @@
 """Which words of an instruction name its object, by rule alone."""
 
 import pytest
+
 from maskedit.editors import choose_keyword
 
 EXPECTED = {
@@ -43,7 +44,9 @@ def test_the_object_is_found(text: str) -> None:
     assert choose_keyword(text) == EXPECTED[text]
 
 
-@pytest.mark.parametrize("text", [*EXPECTED, "make", "a", "?!", "to the", "2 cubes, red", "mach's größer", "rouge  le cube"])
+@pytest.mark.parametrize(
+    "text", [*EXPECTED, "make", "a", "?!", "to the", "2 cubes, red", "mach's größer", "rouge  le cube"]
+)
 def test_it_is_always_a_piece_of_the_text(text: str) -> None:
     keyword = choose_keyword(text)
     assert keyword

@@ -1,7 +1,10 @@
 """Masks from attention maps (FoI's invariants I8 and I9) and between resolutions."""
 
+import itertools
+
 import pytest
 import torch
+
 from maskedit.editors import InputError
 from maskedit.editors.parts.masks import (
     cell_size,
@@ -75,7 +78,9 @@ def test_i8_closed_form() -> None:
     attention = random_map()
     for squarings in (1, 2, 3, 4):
         expected = normalise_map(attention**2) ** (2 ** (squarings - 1))
-        torch.testing.assert_close(sharpen_map(attention, squarings=squarings, blur=False), expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            sharpen_map(attention, squarings=squarings, blur=False), expected, atol=1e-5, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("threshold", [0.4, 0.55, 0.7, 1.0])
@@ -88,9 +93,9 @@ def test_i8_the_peak_is_always_inside(threshold: float) -> None:
 def test_i8_more_squarings_and_larger_thresholds_give_subsets() -> None:
     attention = random_map(seed=4)
     masks = [threshold_map(sharpen_map(attention, squarings=g), 0.55) for g in (1, 2, 3, 4)]
-    assert all((smaller <= larger).all() for larger, smaller in zip(masks, masks[1:], strict=False))
+    assert all((smaller <= larger).all() for larger, smaller in itertools.pairwise(masks))
     by_threshold = [threshold_map(sharpen_map(attention, squarings=1), t) for t in (0.2, 0.55, 0.7, 0.9)]
-    assert all((smaller <= larger).all() for larger, smaller in zip(by_threshold, by_threshold[1:], strict=False))
+    assert all((smaller <= larger).all() for larger, smaller in itertools.pairwise(by_threshold))
     assert by_threshold[0].sum() > by_threshold[-1].sum()
 
 
@@ -194,7 +199,13 @@ def test_sizes_that_do_not_divide_are_taken_too() -> None:
 
 @pytest.mark.parametrize(
     ("fine", "coarse", "expected"),
-    [((64, 64), (16, 16), 4), ((43, 64), (11, 16), 4), ((5, 5), (2, 2), 4), ((64, 64), (64, 64), 1), ((30, 30), (10, 10), None)],
+    [
+        ((64, 64), (16, 16), 4),
+        ((43, 64), (11, 16), 4),
+        ((5, 5), (2, 2), 4),
+        ((64, 64), (64, 64), 1),
+        ((30, 30), (10, 10), None),
+    ],
 )
 def test_cell_sizes(fine: tuple[int, int], coarse: tuple[int, int], expected: int | None) -> None:
     assert cell_size(*fine, *coarse) == expected
@@ -248,7 +259,7 @@ def test_feathering_stays_inside() -> None:
     assert (soft[mask == 0] == 0).all()
     assert soft[..., 20, 20] == pytest.approx(1)
     row = soft[0, 0, 20, 9:21].tolist()
-    assert all(a <= b + 1e-6 for a, b in zip(row, row[1:], strict=False))
+    assert all(a <= b + 1e-6 for a, b in itertools.pairwise(row))
     assert 0 < row[2] < 1
     assert feather_mask(mask, 0) is mask
 

@@ -1,10 +1,12 @@
 """FoI's attention modulation: invariants I2, I5, I6, I7 and I13, and where the masks reach."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+
 from maskedit.editors import ModelError
 from maskedit.editors.core.attention import AttentionSite
 from maskedit.editors.parts.modulation import MaskedAttention, boost_at, modulate
@@ -62,7 +64,9 @@ def test_the_boost_of_the_first_executed_step() -> None:
 def test_i2_a_mask_of_zeros_is_the_empty_instruction() -> None:
     text, image = logits(0), logits(1)
     for strength in (0.0, 1.0, 9.0):
-        result = modulate(text, image, torch.zeros(BATCH, 1, QUERIES, KEYS), torch.full((1, 1, 1, KEYS), 0.02 * strength))
+        result = modulate(
+            text, image, torch.zeros(BATCH, 1, QUERIES, KEYS), torch.full((1, 1, 1, KEYS), 0.02 * strength)
+        )
         assert torch.equal(result.softmax(-1), image.softmax(-1))
 
 
@@ -79,9 +83,9 @@ def test_full_masks_without_strength_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("over", ["query", "space", "all"])
-def test_i5_rows_sum_to_one_and_the_maximum_is_kept(over: str) -> None:
+def test_i5_rows_sum_to_one_and_the_maximum_is_kept(over: Any) -> None:
     text, ones = logits(0), torch.ones(BATCH, 1, QUERIES, KEYS)
-    boosted = modulate(text, logits(1), ones, torch.full((1, 1, 1, KEYS), 0.5), over=over)  # pyright: ignore
+    boosted = modulate(text, logits(1), ones, torch.full((1, 1, 1, KEYS), 0.5), over=over)
     torch.testing.assert_close(boosted.softmax(-1).sum(-1), torch.ones(BATCH, HEADS, QUERIES))
     if over == "query":
         assert (boosted <= text.amax(-1, keepdim=True)).all()
@@ -99,7 +103,7 @@ def test_i6_more_strength_moves_attention_to_the_instruction() -> None:
         probs = edited(made, text, image).softmax(-1)[:, :, flat(half_masks()[0])]
         own, fixed = probs[..., 1:4].sum(-1), probs[..., special].sum(-1)
         shares.append(own / (own + fixed))
-    assert all((more >= less - 1e-6).all() for less, more in zip(shares, shares[1:], strict=False))
+    assert all((more >= less - 1e-6).all() for less, more in itertools.pairwise(shares))
     assert shares[-1].mean() > shares[0].mean() + 0.01
 
 
@@ -198,7 +202,9 @@ def test_it_acts_on_cross_attention_at_its_steps_once_masks_are_known() -> None:
 
 
 def test_values_outside_the_union_may_be_swapped() -> None:
-    outputs = {branch: draw(seed, BATCH, HEADS, QUERIES, WIDTH) for seed, branch in enumerate(("text", "image", "uncond"))}
+    outputs = {
+        branch: draw(seed, BATCH, HEADS, QUERIES, WIDTH) for seed, branch in enumerate(("text", "image", "uncond"))
+    }
     for swap in (False, True):
         made = attention(swap_values=swap)
         made.set_masks(half_masks())

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+
 from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction
 from maskedit.editors.parts.request import join_results
 
@@ -24,16 +25,28 @@ def request(**changes: object) -> EditRequest:
         (lambda: Instruction(text=" \n"), "expected an instruction, got an empty text"),
         (lambda: Instruction(text="make it red", strength=11.0), r"strength must be in \[-10, 10\], got 11"),
         (lambda: Instruction(text="make it red", strength=float("nan")), "strength must be in"),
-        (lambda: Instruction(text="make the cube red", keyword="ball"), "keyword 'ball' does not occur in 'make the cube"),
+        (
+            lambda: Instruction(text="make the cube red", keyword="ball"),
+            "keyword 'ball' does not occur in 'make the cube",
+        ),
         (lambda: request(instructions=()), "at least one instruction"),
         (lambda: request(image=IMAGE[:0]), "at least one image"),
         (lambda: request(seeds=(1,)), r"one seed per image \(2\), got 1"),
         (lambda: request(noise_levels=(0.5,)), r"one noise level per image \(2\), got 1"),
         (lambda: request(noise_levels=(0.5, 0.0)), r"noise levels must be in \(0, 1\]"),
         (lambda: request(noise_levels=(0.5, float("nan"))), r"noise levels must be in \(0, 1\]"),
-        (lambda: request(condition=IMAGE[:1]), "the condition image as large as the image, 2 of 12x8 pixels, got 1 of 12x8"),
-        (lambda: request(mask=torch.ones(2, 1, 8, 8)), "the mask as large as the image, 2 of 12x8 pixels, got 2 of 8x8"),
-        (lambda: request(mask=torch.ones(1, 1, 8, 12)), "the mask as large as the image, 2 of 12x8 pixels, got 1 of 12x8"),
+        (
+            lambda: request(condition=IMAGE[:1]),
+            "the condition image as large as the image, 2 of 12x8 pixels, got 1 of 12x8",
+        ),
+        (
+            lambda: request(mask=torch.ones(2, 1, 8, 8)),
+            "the mask as large as the image, 2 of 12x8 pixels, got 2 of 8x8",
+        ),
+        (
+            lambda: request(mask=torch.ones(1, 1, 8, 12)),
+            "the mask as large as the image, 2 of 12x8 pixels, got 1 of 12x8",
+        ),
         (
             lambda: request(instructions=(Instruction(text="make it red", mask=torch.ones(2, 1, 4, 4)),)),
             "mask of 'make it red' as large as the image",
@@ -96,7 +109,9 @@ def result(rows: slice, *, seconds: float, warning: str) -> EditResult:
 
 def test_parts_join_to_the_whole() -> None:
     whole = result(slice(0, 2), seconds=3.0, warning="a")
-    joined = join_results([result(slice(0, 1), seconds=1.0, warning="a"), result(slice(1, 2), seconds=2.0, warning="b")])
+    joined = join_results(
+        [result(slice(0, 1), seconds=1.0, warning="a"), result(slice(1, 2), seconds=2.0, warning="b")]
+    )
     assert torch.equal(joined.image, whole.image)
     assert torch.equal(joined.mask, whole.mask)
     assert all(torch.equal(a, b) for a, b in zip(joined.masks, whole.masks, strict=True))
