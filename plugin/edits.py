@@ -1,11 +1,12 @@
 """Carrying out edits: render a view, ask the editor, store the result, train on it.
 
-What an edit starts from and what it keeps follows Instruct-NeRF2NeRF (arXiv 2303.12789, section 4.2): the noise is put
-on the current render, the condition is the ORIGINAL photo, never an earlier edit, so that edits do not compound.
+What an edit starts from and what it keeps follows Instruct-NeRF2NeRF (arXiv 2303.12789): the noise is put on the
+current render, the condition is the ORIGINAL photo, never an earlier edit, so that edits do not compound.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -136,6 +137,11 @@ class SceneEdits:
             else:
                 self.data.show_original(view)
 
+    def repeat_undo(self, step: int) -> None:
+        """Show the photos before an undo of this edit step, which a resumed run comes upon again."""
+        if any(event.kind == "undo" and event.step == step for event in self.session.events):
+            self.show(step)
+
     def run_due(self, step: int) -> tuple[EditRecord, ...]:
         """Carry out the edits due at an edit step, all of them as one batch of the editor.
 
@@ -158,14 +164,16 @@ class SceneEdits:
         records: list[EditRecord] = []
         for turn in turns:
             view = _View(turn=turn, original=self.data.original(turn.view), render=self._render(turn.view))
-            reason = self._find_masks(editor, view, settings)
+            with own_precision():
+                reason = self._find_masks(editor, view, settings)
             if reason is None:
                 views.append(view)
             else:
                 records.append(self.session.save_record(self._record(turn, settings, reason=reason)))
                 self._tell(records[-1], time.monotonic() - started)
         if views:
-            result = editor.edit(_batch_request(views, settings))
+            with own_precision():
+                result = editor.edit(_batch_request(views, settings))
             for row, view in enumerate(views):
                 records.append(self._store(view, result, row, settings))
                 self._tell(records[-1], (time.monotonic() - started) / len(turns))
@@ -253,6 +261,20 @@ class SceneEdits:
             f"edit {record.index + 1}/{total}, sweep {record.sweep + 1}, {record.photo}: {state}{area}, "
             f"{seconds:.1f} s, ETA {format_duration(left)}"
         )
+
+
+@contextmanager
+def own_precision() -> Generator[None]:
+    """Let the editor compute in the precision of its own weights.
+
+    nerfstudio's trainer wraps the whole training step in autocast, which would run parts of a float32 editor in half
+    precision, and an edit of a dry run would differ from that of a run.
+    """
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _apply_event(settings: Settings, event: Event) -> Settings:

@@ -208,6 +208,8 @@ class MaskeditPipeline(VanillaPipeline):
         if self.edits is None or self._seed is None:
             return super().get_train_loss_dict(step)
         edit_step = self.set_step(step)
+        if edit_step >= 0:
+            self.edits.repeat_undo(edit_step)
         seed_everything(seed_for(self._seed, Draw.RAYS, step))
         ray_bundle, batch = self.datamanager.next_train(step)
         if edit_step >= 0:

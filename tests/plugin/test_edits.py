@@ -106,6 +106,22 @@ def test_edits_start_from_the_render_and_keep_the_photo(toy: Any) -> None:
     assert all(torch.equal(edits.data.original(view), originals[view]) for view in range(4))
 
 
+def test_the_editor_computes_in_its_own_precision_whatever_training_does(toy: Any) -> None:
+    seen: list[torch.dtype] = []
+
+    class Careful(FunctionEditor):
+        def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
+            seen.append((request.image[0, 0] @ request.image[0, 0].T).dtype)
+            return super().find_masks(request)
+
+    edits, _, _ = toy(Careful(lambda r: r.image))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        edits.run_due(0)
+        assert torch.is_autocast_enabled("cpu")
+    # Once to find the masks, once while editing.
+    assert seen == [torch.float32, torch.float32]
+
+
 def test_the_working_set_is_the_originals_before_the_first_edit(toy: Any) -> None:
     edits, _, _ = toy(None)
     assert all(torch.equal(edits.data.shown(view), edits.data.original(view)) for view in range(4))

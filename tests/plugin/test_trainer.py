@@ -265,6 +265,8 @@ def test_undo_is_repeated_by_a_resumed_run(start: Start, config: Any, paint: Any
     given.max_num_iterations, given.steps_per_save = 14, 9
     resumed = start(config=given)
     resumed.train()
+    data, expected = resumed.pipeline.datamanager, whole.pipeline.datamanager
+    assert all(torch.equal(data.shown(view), expected.shown(view)) for view in range(4))
     assert pictures(resumed) == pictures(whole)
     assert same_weights(newest(resumed)["pipeline"], newest(whole)["pipeline"])
 
