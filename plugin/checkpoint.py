@@ -2,6 +2,10 @@
 
 nerfstudio loads weights with `strict=False`, so that missing ones pass in silence, and a wrong model config shows up
 as a blurred scene hours later. Here a checkpoint is checked before anything is spent on it.
+
+Importing this module has one effect, on purpose: torch's safe loader then reads the numpy numbers that nerfstudio's
+checkpoints hold. Since nerfstudio imports the plugin for every ns-* command, `ns-eval`, `ns-render` and `ns-viewer` of
+other methods work again too where torch is new enough to refuse them.
 """
 
 import json
@@ -23,7 +27,7 @@ except ImportError:
     from numpy.core.multiarray import scalar as _numpy_scalar  # type: ignore[no-redef]
 
 # nerfstudio's schedulers keep their learning rates as numpy numbers, which torch >= 2.6 refuses to read. Allowing
-# these three harmless types keeps the safe loader; every ns-* command imports this module, so it repairs them all.
+# these three harmless types keeps the safe loader.
 torch.serialization.add_safe_globals([_numpy_scalar, np.dtype, type(np.dtype(np.float64))])
 
 MODEL_FOLDER = "nerfstudio_models"

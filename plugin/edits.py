@@ -17,7 +17,6 @@ from ..editors import (
     Editor,
     EditRequest,
     EditResult,
-    EditTrace,
     Image,
     InputError,
     Instruction,
@@ -217,7 +216,7 @@ class SceneEdits:
             outside = (result.mask[row, 0] <= 0).cpu()
             after = torch.where(outside[..., None], view.original, after)
         masks = view.files or view.masks
-        record = self._record(view.turn, settings, trace=_trace_of(result.trace, row))
+        record = self._record(view.turn, settings, trace=_trace_of(result, row))
         record = self.session.save_edit(record, before=view.original, after=after, mask=used, masks=masks)
         self.data.show(view.turn.view, after)
         return record
@@ -339,9 +338,10 @@ def _as_image(photo: UInt8[Tensor, "height width 3"]) -> Image:
     return from_bytes(photo).permute(2, 0, 1)[None]
 
 
-def _trace_of(trace: EditTrace, row: int) -> dict[str, object]:
-    """The trace of one image of a batch."""
-    content = asdict(trace)
+def _trace_of(result: EditResult, row: int) -> dict[str, object]:
+    """The trace of one image of a batch, with its share of the time."""
+    content = asdict(result.trace)
+    content["seconds"] = result.trace.seconds / len(result.image)
     for name in ("mask_area", "outside_change", "outside_change_unkept"):
         content[name] = list(content[name][row : row + 1])
     return content

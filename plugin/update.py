@@ -1,8 +1,8 @@
 """Which view is edited when, from which noise level and with which seed: pure functions of (seed, edit step).
 
-The iterative dataset update of Instruct-NeRF2NeRF (arXiv 2303.12789, section 4.3): every `rate` training steps the
-next views in cyclic order are edited. Nothing here remembers anything, so a run that was interrupted repeats the very
-draws of an unbroken one.
+The iterative dataset update of Instruct-NeRF2NeRF (arXiv 2303.12789): every `rate` training steps the next views
+in cyclic order are edited. Nothing here remembers anything, so a run that was interrupted repeats the very draws of an
+unbroken one.
 """
 
 from dataclasses import dataclass

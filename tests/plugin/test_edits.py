@@ -30,7 +30,10 @@ class FunctionEditor:
         self.requests.append(request)
         masks = self.find_masks(request)
         return EditResult(
-            image=self.function(request), mask=masks[0], masks=masks, trace=EditTrace(editor="f", mask_area=(1.0,))
+            image=self.function(request),
+            mask=masks[0],
+            masks=masks,
+            trace=EditTrace(editor="f", mask_area=(1.0,), seconds=6.0),
         )
 
     def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
@@ -169,6 +172,7 @@ def test_several_views_are_one_batch_with_their_own_noise(toy: Any) -> None:
     (request,) = editor.requests
     assert len(request.image) == len(set(request.seeds)) == len(set(request.noise_levels or ())) == 3
     assert [r.view for r in records] == [0, 1, 2]
+    assert [r.trace["seconds"] for r in records] == [2.0, 2.0, 2.0]
     assert len(lines) == 3
     single, _, _ = toy(FunctionEditor(noisy), folder="single", schedule={"rate": 1, "count": 1})
     for step in range(3):
