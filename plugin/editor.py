@@ -1,10 +1,22 @@
 """Which editor a run uses, as flags; loading it waits until the first edit."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
-from ..editors import BackboneConfig, Editor, FoIConfig, IP2PConfig, ModelError, locate_checkpoint
+from ..editors import (
+    PRESET_FILE,
+    BackboneConfig,
+    CheckpointPreset,
+    Editor,
+    FoIConfig,
+    Instruction,
+    IP2PConfig,
+    ModelError,
+    locate_checkpoint,
+)
 
 SCENE_STEPS = 20
 """Denoising steps of one edit; a scene takes hundreds of edits, so fewer than a single picture gets."""
@@ -53,26 +65,88 @@ class SceneEditorConfig(BackboneConfig):
         return load_editor(self.chosen, self)
 
 
-def check_editor_is_there(config: SceneEditorConfig, *, fetch: bool) -> None:
-    """Refuse a checkpoint that is not there, without loading it.
+    def sampler_and_steps(self) -> tuple[str, int]:
+        """Sampler and number of steps, from the checkpoint's own preset where the options leave them open."""
+        location = locate_checkpoint(self)
+        stored = _read_json(location, PRESET_FILE) if (Path(location) / PRESET_FILE).is_file() else {}
+        sampler = self.chosen.sampler or stored.get("sampler", CheckpointPreset.sampler)
+        return sampler, self.chosen.steps or stored.get("steps", CheckpointPreset.steps)
+
+
+def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:
+    """Refuse a checkpoint that is not there or of the wrong kind, and instructions it can't read; loads no weights.
 
     Args:
         config: names the checkpoint.
+        instructions: what it is to be told.
         fetch: also ask the hub, because the first edit is hours away.
 
     Raises:
-        ModelError: if it is missing or can't be reached.
+        ModelError: if the checkpoint is missing, can't be reached or takes no condition picture.
+        InputError: if the instructions are too long, or a keyword is not found in its instruction.
     """
     location = locate_checkpoint(config)
-    if not fetch or isinstance(location, Path):
+    if isinstance(location, Path):
+        folder = location
+    elif fetch:
+        folder = _fetch_configuration(location, config)
+    else:
         return
-    from huggingface_hub import hf_hub_download
+    channels = int(_read_json(folder, "unet/config.json").get("in_channels", 4))
+    wanted = 2 * int(_read_json(folder, "vae/config.json").get("latent_channels", 4))
+    if channels != wanted:
+        raise ModelError(
+            f"{config.name} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but {config.model} "
+            f"has {channels}: set --pipeline.editor.model to one such as timbrooks/instruct-pix2pix"
+        )
+    _check_instructions(folder, instructions)
+
+
+def _check_instructions(folder: Path, instructions: Sequence[Instruction]) -> None:
+    from transformers import CLIPTokenizer
+
+    from ..editors import compose_instructions
+
+    found = {path.name for path in (folder / "tokenizer").glob("*")}
+    # Without its vocabulary a tokenizer comes up empty instead of failing.
+    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
+        raise ModelError(f"tokenizer of the checkpoint {folder} is missing or incomplete: fetch the whole checkpoint")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"tokenizer of the checkpoint {folder} cannot be loaded: {_first_line(error)}") from error
+    compose_instructions(instructions, tokenizer)
+
+
+def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:
+    """A folder with the small files of a checkpoint on the hub: how its networks are built, and its tokenizer."""
+    from huggingface_hub import snapshot_download
 
     try:
-        hf_hub_download(location, "model_index.json", revision=config.revision, local_files_only=config.offline)
+        folder = snapshot_download(
+            location,
+            revision=config.revision,
+            local_files_only=config.offline,
+            allow_patterns=["model_index.json", "*/config.json", "tokenizer/*"],
+        )
     except Exception as error:  # The hub's client raises errors of several libraries.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"the editor's checkpoint {location} can't be reached ({reason}): pass a folder with "
+            f"the editor's checkpoint {location} can't be reached ({_first_line(error)}): pass a folder with "
             "--pipeline.editor.model or --pipeline.editor.model-dir"
         ) from error
+    return Path(folder)
+
+
+def _read_json(folder: Path | str, name: str) -> dict[str, Any]:
+    path = Path(folder) / name
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({_first_line(error)}): fetch the whole checkpoint") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"cannot read {path}: expected an object, got a {type(content).__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

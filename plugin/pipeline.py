@@ -11,7 +11,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from ..editors import Image, InputError, Instruction, ModelError
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
-from .editor import SCENE_STEPS, SceneEditorConfig, check_editor_is_there
+from .editor import SceneEditorConfig, check_editor_is_there
 from .edits import EditRules, SceneEdits, Settings
 from .model import MaskeditModel, MaskeditModelConfig
 from .session import EditSession
@@ -97,18 +97,26 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
         Raises:
             InputError: naming the flag to change.
         """
-        self.read_instructions()
-        check_editor_is_there(self.editor, fetch=self.reconstruct_steps > 0)
-        steps = self.editor.chosen.steps or SCENE_STEPS
-        if round(self.lower_bound * TRAIN_TIMESTEPS) < steps:
-            raise InputError(
-                f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through:"
-                f" pass --pipeline.lower-bound {steps / TRAIN_TIMESTEPS:g} or more"
-            )
+        check_editor_is_there(self.editor, self.read_instructions(), fetch=self.reconstruct_steps > 0)
+        self._check_noise_levels()
         if self.model.use_lpips and self.datamanager.patch_size < 2:
             raise InputError(
                 "LPIPS compares patches and patch-size is 1: pass --pipeline.datamanager.patch-size 32 or "
                 "--pipeline.model.use-lpips False"
+            )
+
+    def _check_noise_levels(self) -> None:
+        sampler, steps = self.editor.sampler_and_steps()
+        if sampler == "ddim" and round(self.lower_bound * TRAIN_TIMESTEPS) < steps:
+            raise InputError(
+                f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through:"
+                f" pass --pipeline.lower-bound {steps / TRAIN_TIMESTEPS:g} or more"
+            )
+        one_at_a_time = self.edit_count == 1 or self.editor.chosen.chunk == 1
+        if sampler == "euler_ancestral" and self.lower_bound < self.upper_bound and not one_at_a_time:
+            raise InputError(
+                f"euler_ancestral starts all views of a batch at one noise level, and {self.edit_count} are edited "
+                f"together: pass --pipeline.editor.{self.editor.name}.sampler ddim or --pipeline.edit-count 1"
             )
 
     def session_settings(self, seed: int) -> dict[str, Any]:

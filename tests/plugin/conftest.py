@@ -164,7 +164,7 @@ Run = Callable[..., MaskeditTrainer]
 def start(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Set up a run: `start(editor, **pipeline_options)`; a config may be given instead."""
     # The editor's checkpoint is looked for before a run begins, and these runs use none.
-    monkeypatch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda config, fetch: None)
+    monkeypatch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda *given, **options: None)
 
     def begin(editor: Any = None, config: MaskeditTrainerConfig | None = None, **pipeline: Any) -> MaskeditTrainer:
         trainer = MaskeditTrainer(config or tiny_config(scene, tmp_path, **pipeline))

@@ -1,11 +1,14 @@
 """The editor's flags, and finding out early that its checkpoint is missing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from maskedit.editors import IP2P, FoI, ModelError
+from maskedit.editors import IP2P, PRESET_FILE, FoI, InputError, Instruction, IP2PConfig, ModelError
 from maskedit.plugin.editor import SceneEditorConfig, check_editor_is_there
+
+RED = (Instruction(text="make the cube red"),)
 
 
 def test_the_name_chooses_the_options() -> None:
@@ -29,16 +32,56 @@ def test_the_chosen_editor_is_loaded(name: str, kind: type, ip2p_folder: Path) -
 
 
 def test_a_missing_checkpoint_is_found_out_early(tmp_path: Path, ip2p_folder: Path) -> None:
-    check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), fetch=True)
+    check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), RED, fetch=True)
     with pytest.raises(ModelError, match=r"model_index\.json"):
-        check_editor_is_there(SceneEditorConfig(model=str(tmp_path)), fetch=False)
+        check_editor_is_there(SceneEditorConfig(model=str(tmp_path)), RED, fetch=False)
     with pytest.raises(ModelError, match="nothing at"):
-        check_editor_is_there(SceneEditorConfig(model=str(tmp_path / "nowhere")), fetch=False)
+        check_editor_is_there(SceneEditorConfig(model=str(tmp_path / "nowhere")), RED, fetch=False)
 
 
 def test_the_hub_is_asked_only_when_the_first_edit_is_far_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     config = SceneEditorConfig(model="nobody/nothing", offline=True)
-    check_editor_is_there(config, fetch=False)
+    check_editor_is_there(config, RED, fetch=False)
     with pytest.raises(ModelError, match=r"can't be reached.*model-dir"):
-        check_editor_is_there(config, fetch=True)
+        check_editor_is_there(config, RED, fetch=True)
+
+
+def test_a_checkpoint_of_another_kind_is_found_out_early(sd_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"8 input channels.*has 4: set --pipeline.editor.model"):
+        check_editor_is_there(SceneEditorConfig(model=str(sd_folder)), RED, fetch=False)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        (Instruction(text="cube " * 100), "shorten the text"),
+        (Instruction(text="make the cubes red", keyword="cube"), "as whole words"),
+    ],
+)
+def test_instructions_that_cannot_be_read_are_found_out_early(
+    instruction: Instruction, message: str, ip2p_folder: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), (instruction,), fetch=False)
+
+
+@pytest.mark.parametrize("part", ["unet/config.json", "vae/config.json", "tokenizer"])
+def test_an_incomplete_checkpoint_is_found_out_early(part: str, ip2p_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(ip2p_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    target = folder / part
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    with pytest.raises(ModelError, match="fetch the whole checkpoint"):
+        check_editor_is_there(SceneEditorConfig(model=str(folder)), RED, fetch=False)
+
+
+def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_path: Path) -> None:
+    open_options = IP2PConfig()
+    config = SceneEditorConfig(model=str(ip2p_folder), name="ip2p", ip2p=open_options)
+    assert config.sampler_and_steps() == ("euler_ancestral", 100)
+    assert SceneEditorConfig(model=str(ip2p_folder)).sampler_and_steps() == ("ddim", 20)
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / PRESET_FILE).write_text('{"sampler": "ddim", "steps": 7}')
+    config = SceneEditorConfig(model=str(tmp_path), name="ip2p", ip2p=open_options)
+    assert config.sampler_and_steps() == ("ddim", 7)

@@ -2,30 +2,45 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from maskedit.editors import InputError, IP2PConfig, ModelError
+from maskedit.editors import FoIConfig, InputError, IP2PConfig, ModelError
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.pipeline import MaskeditPipeline, MaskeditPipelineConfig
 
 
-def test_settings_that_cannot_work_are_refused(config: Any) -> None:
+def test_settings_that_cannot_work_are_refused(config: Any, ip2p_folder: Path) -> None:
     with pytest.raises(InputError, match=r"pipeline.instructions"):
         MaskeditPipelineConfig().check()
     pipeline = config().pipeline
     pipeline.editor = SceneEditorConfig(model="nowhere")
     with pytest.raises(ModelError, match="nowhere"):
         pipeline.check()
-    pipeline = config(lower_bound=0.01, reconstruct_steps=0).pipeline
+    editor = SceneEditorConfig(model=str(ip2p_folder))
+    config(reconstruct_steps=0, editor=editor).pipeline.check()
+    pipeline = config(lower_bound=0.01, reconstruct_steps=0, editor=editor).pipeline
     with pytest.raises(InputError, match=r"--pipeline.lower-bound 0.02"):
         pipeline.check()
-    pipeline = config(reconstruct_steps=0).pipeline
+    pipeline = config(reconstruct_steps=0, editor=editor).pipeline
     pipeline.model.use_lpips = True
     with pytest.raises(InputError, match="patch-size is 1"):
         pipeline.check()
+
+
+def test_the_noise_levels_must_suit_the_sampler(config: Any, ip2p_folder: Path) -> None:
+    def check(sampler: Any, **options: Any) -> None:
+        editor = SceneEditorConfig(model=str(ip2p_folder), foi=FoIConfig(sampler=sampler, steps=20))
+        config(editor=editor, reconstruct_steps=0, **options).pipeline.check()
+
+    check("euler_ancestral", lower_bound=0.01)
+    check("euler_ancestral", edit_count=3, lower_bound=0.5, upper_bound=0.5)
+    check("ddim", edit_count=3)
+    with pytest.raises(InputError, match=r"--pipeline.editor.foi.sampler ddim or --pipeline.edit-count 1"):
+        check("euler_ancestral", edit_count=3)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def unbroken(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The checkpoint and the pictures of a run that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda config, fetch: None)
+        patch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda *given, **options: None)
         trainer = MaskeditTrainer(paint.config_of(scene, tmp_path_factory.mktemp("unbroken")))
         trainer.setup()
         assert trainer.pipeline.edits is not None
@@ -76,7 +76,7 @@ spec = importlib.util.spec_from_file_location("toys", sys.argv[1])
 toys = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(toys)
 import maskedit.plugin.pipeline as pipeline
-pipeline.check_editor_is_there = lambda config, fetch: None
+pipeline.check_editor_is_there = lambda *given, **options: None
 trainer = toys.MaskeditTrainer(toys.tiny_config(Path(sys.argv[2]), Path(sys.argv[3])))
 trainer.setup()
 editor = toys.PaintEditor()
