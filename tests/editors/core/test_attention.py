@@ -139,7 +139,7 @@ def test_passing_through_equals_stock(backbone: Backbone, call: Callable, pass_t
     with attention_control(backbone.unet, [pass_through], BRANCHES):
         controlled = call()
     for branch in BRANCHES:
-        torch.testing.assert_close(controlled[branch], stock[branch], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(controlled[branch], stock[branch], atol=1e-5, rtol=1e-4)
 
 
 def test_without_edits_the_original_processors_run(backbone: Backbone, call: Callable) -> None:
@@ -298,7 +298,7 @@ def test_reading_changes_nothing(backbone: Backbone, call: Callable) -> None:
     with attention_control(backbone.unet, [Reader()], BRANCHES):
         read = call()
     for branch in BRANCHES:
-        torch.testing.assert_close(read[branch], stock[branch], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(read[branch], stock[branch], atol=1e-5, rtol=1e-4)
 
 
 def test_edits_run_in_order_and_readers_see_the_result(backbone: Backbone, call: Callable) -> None:
