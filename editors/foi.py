@@ -193,8 +193,8 @@ class _FoIRun:
             found.append(mask_to_grid(threshold_map(attention, threshold), *self.latent_size))
         # The only wait for the device of a run: an empty mask must stop it.
         areas = torch.stack([mask.amax((1, 2, 3)).amin() for mask in found]).tolist()
-        for keyword, area in zip(self.layout.keywords, areas, strict=True):
-            if area == 0:
+        for keyword, area, given in zip(self.layout.keywords, areas, self.given, strict=True):
+            if area == 0 and given is None:
                 bound = threshold if not isinstance(threshold, Tensor) else float(threshold.min())
                 raise NothingFoundError(keyword, score=0.0, threshold=bound)
         self._set_masks(found)

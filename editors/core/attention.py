@@ -241,9 +241,10 @@ class _ControlledProcessor:
         self, qkv: Mapping[Branch, tuple[Tensor, Tensor, Tensor]], probs: Mapping[Branch, Tensor]
     ) -> dict[Branch, Tensor]:
         outputs: dict[Branch, Tensor] = {}
-        fused: list[Branch] = [branch for branch in self.branches if branch not in probs]
-        if fused:
-            # Branches left alone share one call of the fused kernel.
+        left = [branch for branch in self.branches if branch not in probs]
+        for count in dict.fromkeys(qkv[branch][1].shape[-2] for branch in left):
+            # Branches left alone share one call of the fused kernel, as long as they have as many keys.
+            fused: list[Branch] = [branch for branch in left if qkv[branch][1].shape[-2] == count]
             query, key, value = (torch.cat([qkv[branch][i] for branch in fused]) for i in range(3))
             joined = F.scaled_dot_product_attention(query, key, value)
             outputs.update(zip(fused, joined.chunk(len(fused)), strict=True))
@@ -256,9 +257,16 @@ class _ControlledProcessor:
 class AttentionControl:
     """Handle of an active `attention_control`; the sampling loop tells it the step."""
 
-    def __init__(self, processors: Sequence[_ControlledProcessor], edits: Sequence[AttentionEdit]) -> None:
+    def __init__(
+        self,
+        processors: Sequence[_ControlledProcessor],
+        edits: Sequence[AttentionEdit],
+        branches: tuple[Branch, ...],
+    ) -> None:
         self._processors = tuple(processors)
         self._edits = tuple(edits)
+        self.branches = branches
+        """Branches along the batch axis, in their order."""
 
     def set_step(self, step: int) -> None:
         """Select the edits of this step of the loop, and let those that change over time do so."""
@@ -293,7 +301,7 @@ def attention_control(
         for name, processor in originals.items()
     }
     set_processors: Any = unet.set_attn_processor
-    control = AttentionControl([p for p in controlled.values() if isinstance(p, _ControlledProcessor)], edits)
+    control = AttentionControl([p for p in controlled.values() if isinstance(p, _ControlledProcessor)], edits, branches)
     try:
         set_processors(dict(controlled))
         control.set_step(0)

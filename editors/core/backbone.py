@@ -206,8 +206,15 @@ class Backbone:
         self.counts["text"] += 1
         return self.text_encoder(ids[None].to(self.text_encoder.device)).last_hidden_state.to(self.dtype)
 
-    def encode(self, image: Image) -> Latents:
+    def encode(self, image: Image, *, keep: bool = True) -> Latents:
         """Unscaled latents (posterior mode) of pictures, as InstructPix2Pix conditions on; each is encoded once.
+
+        Pictures are encoded one by one: the last bits depend on what shares a batch, and a run that resumes must get
+        the same ones whatever it still remembers.
+
+        Args:
+            image: pictures with sides in multiples of `vae_scale_factor`.
+            keep: whether to remember the result; not worth it for a render, which never comes again.
 
         Raises:
             ModelError: if the sides are no multiples of `vae_scale_factor`.
@@ -218,17 +225,10 @@ class Backbone:
             raise ModelError(
                 f"expected pictures with sides in multiples of {factor} pixels, got {size}: pad them first"
             )
-        keys = [_digest(row) for row in image]
-        missing = [i for i, key in enumerate(keys) if key not in self._images]
-        if missing:
-            unique = list({keys[i]: i for i in missing}.values())
-            for i, latents in zip(unique, self._run_encoder(image[unique]).split(1), strict=True):
-                _store(self._images, keys[i], latents)
+        if not keep:
+            return torch.cat([self._run_encoder(row[None]) for row in image])
         return torch.cat(
-            [
-                _cached(self._images, key, lambda row=row: self._run_encoder(row[None]))
-                for key, row in zip(keys, image, strict=True)
-            ]
+            [_cached(self._images, _digest(row), lambda row=row: self._run_encoder(row[None])) for row in image]
         )
 
     @torch.no_grad()
@@ -253,6 +253,8 @@ class Backbone:
         branches: tuple[Branch, ...],
         text: Float[Tensor, "#batch tokens width"],
         image: Latents | None = None,
+        *,
+        batch: int | None = None,
     ) -> Conditioning:
         """Lay out the conditions of every branch.
 
@@ -260,8 +262,9 @@ class Backbone:
             branches: guidance branches of each UNet call.
             text: hidden states of the prompt, one row or one per picture.
             image: unscaled latents of the condition pictures; required by InstructPix2Pix UNets.
+            batch: number of pictures, where neither text nor image tells; None = as many as the longer of them.
         """
-        batch = len(text) if image is None else len(image)
+        batch = batch or (len(text) if image is None else len(image))
         empty = self.embed([""]).expand(batch, -1, -1)
         text = text.expand(batch, -1, -1)
         embeds = torch.cat([text if branch == "text" else empty for branch in branches])

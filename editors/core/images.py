@@ -21,6 +21,10 @@ from .errors import InputError
 from .types import Image, Mask
 
 
+_MASK_NOISE = 8 / 255
+"""Level up to which a mask file counts as black."""
+
+
 def load_image(path: str | os.PathLike[str]) -> Image:
     """Read a picture file, turned upright by its EXIF tag, transparency on white.
 
@@ -37,6 +41,8 @@ def load_image(path: str | os.PathLike[str]) -> Image:
 def load_mask(path: str | os.PathLike[str]) -> Mask:
     """Read a mask file; white = may change. A picture with see-through parts counts by its opacity.
 
+    Almost black counts as black, so that the noise of a JPEG opens nothing.
+
     Raises:
         InputError: if the file is missing or is no picture.
     """
@@ -46,7 +52,8 @@ def load_mask(path: str | os.PathLike[str]) -> Mask:
         opacity = picture.convert("RGBA").getchannel("A")
         # Paint programs add an opacity channel to everything; only one that is used says where.
         channel = opacity if opacity.getextrema() != (255, 255) else channel
-    return torch.from_numpy(np.array(channel, dtype=np.float32) / 255)[None, None]
+    values = torch.from_numpy(np.array(channel, dtype=np.float32) / 255)[None, None]
+    return torch.where(values > _MASK_NOISE, values, 0.0)
 
 
 def _open(path: str | os.PathLike[str]) -> PilImage.Image:

@@ -6,6 +6,7 @@ import torch
 
 from .attention import AttentionControl
 from .backbone import Backbone, Conditioning
+from .errors import ModelError
 from .guidance import Guidance
 from .schedule import Schedule
 from .types import Latents
@@ -49,6 +50,11 @@ def sample(
         control: active attention control, told every step.
         hooks: run in order after each step.
     """
+    if control is not None and control.branches != conditioning.branches:
+        raise ModelError(
+            f"attention is controlled for the branches {control.branches}, but the run has {conditioning.branches}: "
+            "pass the run's branches to `attention_control`"
+        )
     for step in range(schedule.steps):
         if control is not None:
             control.set_step(step)

@@ -135,11 +135,15 @@ class EulerAncestralSchedule:
     def __init__(self, steps: int, start_step: int, *, config: Mapping[str, Any], device: torch.device) -> None:
         """Run steps `start_step` to `steps` - 1; a start step of 0 begins from pure noise."""
         self._scheduler = EulerAncestralDiscreteScheduler.from_config(dict(config))
-        self._scheduler.set_timesteps(steps, device=device)
-        # Telling it where to begin also keeps it from searching the timesteps, which would wait for the device.
-        self._scheduler.set_begin_index(start_step)
-        self._start_step = start_step
+        self._total, self._start_step, self._device = steps, start_step, device
+        self._rewind()
         self._times = self._scheduler.timesteps[start_step:].float()
+
+    def _rewind(self) -> None:
+        """Bring diffusers' scheduler, which counts its own steps, back to the first."""
+        self._scheduler.set_timesteps(self._total, device=self._device)
+        # Telling it where to begin also keeps it from searching the timesteps, which would wait for the device.
+        self._scheduler.set_begin_index(self._start_step)
 
     @property
     def steps(self) -> int:
@@ -153,6 +157,7 @@ class EulerAncestralSchedule:
 
     def start(self, latents: Latents | None, noise: Latents) -> Latents:
         """Pure noise, or latents with the noise of the first timestep."""
+        self._rewind()
         if self._start_step == 0 or latents is None:
             return noise * self._scheduler.init_noise_sigma
         return (latents.float() + self._scheduler.sigmas[self._start_step].to(noise.device) * noise.float()).to(

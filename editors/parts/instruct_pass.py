@@ -85,7 +85,9 @@ def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings
     generators = make_generators(request.seeds, backbone.device)
     noise = draw_noise(generators, condition.shape[1:], condition.dtype)
     begins_from_noise = settings.noise_level == 1 and request.noise_levels is None
-    clean = None if begins_from_noise else backbone.scale_latents(backbone.encode(request.image))
+    # A render never comes again, so its latents are not worth keeping; a photo that is its own condition is known.
+    is_render = request.condition is not None
+    clean = None if begins_from_noise else backbone.scale_latents(backbone.encode(request.image, keep=not is_render))
     return InstructPass(
         backbone=backbone,
         conditioning=conditioning,

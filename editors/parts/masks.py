@@ -106,9 +106,10 @@ def region_to_grid(mask: Mask, rows: int, columns: int) -> Float[Tensor, "batch 
     Only the full core of a soft mask counts, so that a mask from `grid_to_mask` comes back as the cells it was made of.
     A mask too small for any cell keeps the cells it touches.
     """
-    share = F.adaptive_avg_pool2d((mask >= _CORE).float(), (rows, columns))
+    peak = mask.amax((1, 2, 3), keepdim=True)
+    share = F.adaptive_avg_pool2d(((mask >= _CORE * peak) & (peak > 0)).float(), (rows, columns))
     cells = (share > _COVERED).float()
-    touched = (F.adaptive_max_pool2d(mask, (rows, columns)) > 0).float()
+    touched = (F.adaptive_max_pool2d(mask * (peak > 0), (rows, columns)) >= (0.5 * peak).clamp(min=1e-6)).float()
     return torch.where(cells.amax((1, 2, 3), keepdim=True) > 0, cells, touched)
 
 
