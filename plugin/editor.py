@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from ..editors import (
     PRESET_FILE,
@@ -17,6 +17,9 @@ from ..editors import (
     ModelError,
     locate_checkpoint,
 )
+
+if TYPE_CHECKING:
+    from ..editors import Backbone
 
 SCENE_STEPS = 20
 """Denoising steps of one edit; a scene takes hundreds of edits, so fewer than a single picture gets."""
@@ -58,19 +61,26 @@ class SceneEditorConfig(BackboneConfig):
         chosen = replace(self.chosen, **{name: value for name, value in changes.items() if value is not None})
         return replace(self, **{self.name: chosen})
 
-    def load(self) -> Editor:
-        """Load weights and build the editor."""
-        from ..editors import load_editor
+    def load_backbone(self) -> "Backbone":
+        """Load the weights."""
+        from ..editors import Backbone
 
-        return load_editor(self.chosen, self)
+        return Backbone.load(self)
 
+    def make(self, backbone: "Backbone") -> Editor:
+        """The chosen editor on weights that are there."""
+        from ..editors import make_editor
 
-    def sampler_and_steps(self) -> tuple[str, int]:
-        """Sampler and number of steps, from the checkpoint's own preset where the options leave them open."""
+        return make_editor(self.chosen, backbone)
+
+    def resolved(self, name: Literal["sampler", "steps", "guidance_scale", "image_guidance_scale"]) -> Any:
+        """An option, from the checkpoint's own preset where the options leave it open."""
+        given = getattr(self.chosen, name)
+        if given is not None:
+            return given
         location = locate_checkpoint(self)
         stored = _read_json(location, PRESET_FILE) if (Path(location) / PRESET_FILE).is_file() else {}
-        sampler = self.chosen.sampler or stored.get("sampler", CheckpointPreset.sampler)
-        return sampler, self.chosen.steps or stored.get("steps", CheckpointPreset.steps)
+        return stored.get(name, getattr(CheckpointPreset, name))
 
 
 def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import UInt8
@@ -28,6 +29,9 @@ from .editor import SceneEditorConfig
 from .session import EditRecord, EditSession, Event
 from .storage import from_bytes, to_bytes
 from .update import EditSchedule, EditTurn
+
+if TYPE_CHECKING:
+    from ..editors import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,7 @@ class SceneEdits:
         self.data, self.session, self.schedule, self.rules = data, session, schedule, rules
         self._editor_config, self._initial, self._render, self._report = editor_config, settings, render, report
         self._editor: Editor | None = None
+        self._backbone: Backbone | None = None
         self._editor_scales: tuple[float | None, float | None] = (None, None)
         self._fixed_editor = False
         self._began: float | None = None
@@ -126,6 +131,10 @@ class SceneEdits:
         if not settings.instructions:
             raise InputError("expected an instruction, got none: say what to change")
         self._editor_config.with_guidance(settings.guidance_scale, settings.image_guidance_scale)
+        if self._backbone is not None:
+            from ..editors import compose_instructions
+
+            compose_instructions(settings.instructions, self._backbone.tokenizer)
 
     def show(self, step: int) -> None:
         """Set the working set to what it is before the edits of an edit step."""
@@ -182,8 +191,9 @@ class SceneEdits:
     def _get_editor(self, settings: Settings) -> Editor:
         scales = (settings.guidance_scale, settings.image_guidance_scale)
         if self._editor is None or (scales != self._editor_scales and not self._fixed_editor):
-            self._editor = None  # Frees the memory of the former one first.
-            self._editor = self._editor_config.with_guidance(*scales).load()
+            if self._backbone is None:
+                self._backbone = self._editor_config.load_backbone()
+            self._editor = self._editor_config.with_guidance(*scales).make(self._backbone)
             self._editor_scales = scales
         return self._editor
 

@@ -106,7 +106,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             )
 
     def _check_noise_levels(self) -> None:
-        sampler, steps = self.editor.sampler_and_steps()
+        sampler, steps = self.editor.resolved("sampler"), self.editor.resolved("steps")
         if sampler == "ddim" and round(self.lower_bound * TRAIN_TIMESTEPS) < steps:
             raise InputError(
                 f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through:"

@@ -5,14 +5,14 @@ step. What was asked for is kept in the session as an event at its edit step, an
 the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Protocol, runtime_checkable
 
 from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerElement, ViewerNumber, ViewerText
 
-from ..editors import MaskeditError
+from ..editors import Instruction, MaskeditError
 from .session import EditSession, Event
 
 
@@ -46,33 +46,40 @@ def attach_controls(trainer: SteeredRun) -> dict[str, ViewerElement]:
         trainer: the run they steer.
     """
     config = trainer.config.pipeline
-    chosen = config.editor.chosen
 
     def ask(action: Callable[[], None]) -> Callable[[object], None]:
         return lambda element: trainer.requests.put(lambda: _carry_out(action))
 
     text = ViewerText("Instructions (one per line or ;)", "; ".join(config.instructions))
-    guidance = ViewerNumber("Guidance scale", float(chosen.guidance_scale or 7.5))
-    image_guidance = ViewerNumber("Image guidance scale", float(chosen.image_guidance_scale or 1.5))
+    guidance = ViewerNumber("Guidance scale", float(config.editor.resolved("guidance_scale")))
+    image_guidance = ViewerNumber("Image guidance scale", float(config.editor.resolved("image_guidance_scale")))
     pause = ViewerCheckbox("Pause editing", False)
 
+    fields = {"instructions": text, "guidance_scale": guidance, "image_guidance_scale": image_guidance}
+    initial = {name: field.value for name, field in fields.items()}
+    applied = dict(initial)
+
     def apply() -> None:
-        texts = [each.strip() for each in text.value.replace("\n", ";").split(";") if each.strip()]
-        known = {i.text: i for i in config.read_instructions()}
-        instructions = [
-            {"text": t, "keyword": known[t].keyword, "strength": known[t].strength} if t in known else {"text": t}
-            for t in texts
-        ]
-        values = {"guidance_scale": guidance.value, "image_guidance_scale": image_guidance.value}
-        add_event(
-            trainer, Event(step=trainer.next_edit_step, kind="settings", value={"instructions": instructions, **values})
-        )
+        # What the user left alone stays as the flags and the checkpoint have it.
+        changed = {name: field.value for name, field in fields.items() if field.value != applied[name]}
+        if not changed:
+            return
+        value: dict[str, Any] = dict(changed)
+        if "instructions" in changed:
+            value["instructions"] = _read_texts(changed["instructions"], config.read_instructions())
+        add_event(trainer, Event(step=trainer.next_edit_step, kind="settings", value=value))
+        applied.update(changed)
 
     def set_pause() -> None:
         add_event(trainer, Event(step=trainer.next_edit_step, kind="pause", value=bool(pause.value)))
 
     def undo() -> None:
         CONSOLE.log(f"undo: {trainer.undo()} edits taken back")
+
+    def reset() -> None:
+        trainer.reset()
+        # A reset forgets what was applied, so what the fields show can be applied again.
+        applied.update(initial)
 
     controls: dict[str, ViewerElement] = {
         "edit_instructions": text,
@@ -81,12 +88,19 @@ def attach_controls(trainer: SteeredRun) -> dict[str, ViewerElement]:
         "edit_apply": ViewerButton("Apply instructions and guidance", cb_hook=ask(apply)),
         "edit_pause": pause,
         "edit_undo": ViewerButton("Undo the last sweep", cb_hook=ask(undo)),
-        "edit_reset": ViewerButton("Reset photos and scene", cb_hook=ask(trainer.reset)),
+        "edit_reset": ViewerButton("Reset photos and scene", cb_hook=ask(reset)),
     }
     pause.cb_hook = ask(set_pause)
     for name, control in controls.items():
         setattr(trainer.pipeline, name, control)
     return controls
+
+
+def _read_texts(text: str, known: Sequence[Instruction]) -> list[dict[str, Any]]:
+    """Instructions as they are stored; those of the command line keep their keyword and strength."""
+    texts = [each.strip() for each in text.replace("\n", ";").split(";") if each.strip()]
+    by_text = {i.text: {"text": i.text, "keyword": i.keyword, "strength": i.strength} for i in known}
+    return [by_text.get(each, {"text": each}) for each in texts]
 
 
 def add_event(trainer: SteeredRun, event: Event) -> None:

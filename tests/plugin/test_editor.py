@@ -1,6 +1,7 @@
 """The editor's flags, and finding out early that its checkpoint is missing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ def test_guidance_changes_for_the_chosen_editor_alone() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("foi", FoI), ("ip2p", IP2P)])
 def test_the_chosen_editor_is_loaded(name: str, kind: type, ip2p_folder: Path) -> None:
-    editor = SceneEditorConfig(name=name, model=str(ip2p_folder), device="cpu").load()
-    assert isinstance(editor, kind)
+    config = SceneEditorConfig(name=name, model=str(ip2p_folder), device="cpu")
+    assert isinstance(config.make(config.load_backbone()), kind)
 
 
 def test_a_missing_checkpoint_is_found_out_early(tmp_path: Path, ip2p_folder: Path) -> None:
@@ -77,11 +78,11 @@ def test_an_incomplete_checkpoint_is_found_out_early(part: str, ip2p_folder: Pat
 
 
 def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_path: Path) -> None:
-    open_options = IP2PConfig()
-    config = SceneEditorConfig(model=str(ip2p_folder), name="ip2p", ip2p=open_options)
-    assert config.sampler_and_steps() == ("euler_ancestral", 100)
-    assert SceneEditorConfig(model=str(ip2p_folder)).sampler_and_steps() == ("ddim", 20)
+    config = SceneEditorConfig(model=str(ip2p_folder), name="ip2p", ip2p=IP2PConfig())
+    assert (config.resolved("sampler"), config.resolved("steps")) == ("euler_ancestral", 100)
+    scene = SceneEditorConfig(model=str(ip2p_folder))
+    assert (scene.resolved("sampler"), scene.resolved("steps")) == ("ddim", 20)
     (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / PRESET_FILE).write_text('{"sampler": "ddim", "steps": 7}')
-    config = SceneEditorConfig(model=str(tmp_path), name="ip2p", ip2p=open_options)
-    assert config.sampler_and_steps() == ("ddim", 7)
+    config = replace(config, model=str(tmp_path))
+    assert [config.resolved(name) for name in ("sampler", "steps", "guidance_scale")] == ["ddim", 7, 7.5]

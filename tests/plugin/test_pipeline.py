@@ -11,6 +11,7 @@ import torch
 from maskedit.editors import FoIConfig, InputError, IP2PConfig, ModelError
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.pipeline import MaskeditPipeline, MaskeditPipelineConfig
+from maskedit.plugin.session import Event
 
 
 def test_settings_that_cannot_work_are_refused(config: Any, ip2p_folder: Path) -> None:
@@ -87,6 +88,16 @@ def test_the_editor_is_loaded_at_the_first_edit(start: Callable[..., Any], ip2p_
     assert edits.has_editor
     assert "diffusers" in sys.modules
     assert not [name for name in trainer.pipeline.state_dict() if "unet" in name or "vae" in name]
+    before = edits._editor
+    edits.run_due(0)
+    assert edits._editor is before
+    trainer.session.add_event(Event(step=0, kind="settings", value={"guidance_scale": 3.0}))
+    edits.run_due(0)
+    assert edits._editor.settings.guidance_scale == 3.0
+    # The weights were not read again.
+    assert edits._editor.backbone is before.backbone
+    with pytest.raises(InputError, match="shorten the text"):
+        edits.check_event(Event(step=0, kind="settings", value={"instructions": [{"text": "cube " * 100}]}))
 
 
 def test_a_render_is_the_scene_at_the_view_and_leaves_training_on(start: Callable[..., Any]) -> None:

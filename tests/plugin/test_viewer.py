@@ -1,12 +1,15 @@
 """The viewer's controls: they ask, the trainer answers between two steps, and mistakes end nothing."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 
+from maskedit.editors import PRESET_FILE
+from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.viewer import SteeredRun, attach_controls
 
 
@@ -53,8 +56,34 @@ def test_instructions_and_guidance_are_applied_from_their_step_on(trainer: Any) 
     trainer.train_iteration(2)
     settings = trainer.pipeline.edits.settings_at(1)
     assert [i.text for i in settings.instructions] == ["make it green", "make it snow"]
-    assert settings.guidance_scale == 5.0
+    assert (settings.guidance_scale, settings.image_guidance_scale) == (5.0, None)
     assert [i.text for i in trainer.pipeline.edits.settings_at(0).instructions] == ["make the red square white"]
+
+
+def test_only_what_was_changed_is_applied(trainer: Any) -> None:
+    trainer.controls["edit_instructions"].value = "make it green"
+    for _ in range(2):
+        press(trainer, "edit_apply")
+        trainer.train_iteration(1)
+    assert [e.value for e in trainer.session.events] == [{"instructions": [{"text": "make it green"}]}]
+    trainer.controls["edit_guidance_scale"].value = 5.0
+    press(trainer, "edit_apply")
+    trainer.train_iteration(2)
+    assert trainer.session.events[-1].value == {"guidance_scale": 5.0}
+    trainer.step = 3
+    press(trainer, "edit_reset")
+    press(trainer, "edit_apply")
+    trainer.train_iteration(3)
+    (event,) = trainer.session.events
+    assert event.value == {"instructions": [{"text": "make it green"}], "guidance_scale": 5.0}
+
+
+def test_the_fields_show_the_checkpoints_own_guidance(start: Callable[..., Any], config: Any, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model_index.json").write_text("{}")
+    (tmp_path / "checkpoint" / PRESET_FILE).write_text('{"guidance_scale": 3.0}')
+    controls = attach_controls(start(config=config(editor=SceneEditorConfig(model=str(tmp_path / "checkpoint")))))
+    assert (controls["edit_guidance_scale"].value, controls["edit_image_guidance_scale"].value) == (3.0, 1.5)
 
 
 def test_a_mistake_is_said_and_training_goes_on(trainer: Any, capsys: pytest.CaptureFixture) -> None:
