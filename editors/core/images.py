@@ -20,7 +20,6 @@ from torch import Tensor
 from .errors import InputError
 from .types import Image, Mask
 
-
 _MASK_NOISE = 8 / 255
 """Level up to which a mask file counts as black."""
 

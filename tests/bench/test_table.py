@@ -89,5 +89,5 @@ def test_the_machine_is_described():
     assert machine["device"] == "cpu"
     assert machine["name"]
     assert machine["threads"] == torch.get_num_threads()
-    assert machine["cores"] >= 1
+    assert int(machine["cores"]) >= 1
     assert machine["torch"] == torch.__version__
