@@ -23,6 +23,7 @@ from ..editors import (
     overlay_mask,
     side_by_side,
 )
+from .memory import BatchLimit
 from .models import load_backbone
 from .options import FoIFlags, SharedFlags, join_options, split_options
 from .pictures import (
@@ -165,9 +166,11 @@ class MaskCommand:
         """
         failures: list[tuple[Picture, NothingFoundError]] = []
         with progress_bar("editing" if isinstance(self, EditCommand) else "finding", len(pictures)) as step:
-            for group in batches(pictures, self.options.chunk or MOST_AT_ONCE):
+            limit = BatchLimit(self.options.chunk or MOST_AT_ONCE)
+            for group in batches(pictures, lambda: limit.count):
                 try:
-                    work(group)
+                    with limit.watch():
+                        work(group)
                     step(len(group))
                     continue
                 except NothingFoundError as error:

@@ -6,7 +6,7 @@ is written last, so that its presence means a complete result.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -91,13 +91,15 @@ def check_output(folder: Path, *, flag: str = "--output") -> None:
         raise InputError(f"cannot write to {place}: choose another {flag}")
 
 
-def batches(pictures: Sequence[Picture], most: int) -> Iterator[tuple[Picture, ...]]:
-    """Pictures of the same size together, at most so many."""
+def batches(pictures: Sequence[Picture], most: Callable[[], int]) -> Iterator[tuple[Picture, ...]]:
+    """Pictures of the same size together, at most so many; `most` is asked before each batch."""
     by_size = sorted(pictures, key=lambda p: (p.height, p.width, p.number))
     for _, group in groupby(by_size, key=lambda p: (p.height, p.width)):
         same = list(group)
-        for start in range(0, len(same), most):
-            yield tuple(same[start : start + most])
+        while same:
+            count = most()
+            yield tuple(same[:count])
+            same = same[count:]
 
 
 def read_batch(pictures: Sequence[Picture]) -> Image:

@@ -26,10 +26,13 @@ def test_batches_hold_pictures_of_one_size(pictures: tuple[Path, ...], tmp_path:
     p0, p1, p2 = pictures
     checked = check_pictures((p0, p2, p1), tmp_path / "out", ENDINGS)
     assert [(p.height, p.width) for p in checked] == [(24, 32), (32, 32), (24, 32)]
-    assert [[p.path for p in group] for group in batches(checked, 8)] == [[p0, p1], [p2]]
-    assert [[p.path for p in group] for group in batches(checked, 1)] == [[p0], [p1], [p2]]
-    assert [p.number for group in batches(checked, 8) for p in group] == [0, 2, 1]
-    assert read_batch(next(batches(checked, 8))).shape == (2, 3, 24, 32)
+    assert [[p.path for p in group] for group in batches(checked, lambda: 8)] == [[p0, p1], [p2]]
+    assert [[p.path for p in group] for group in batches(checked, lambda: 1)] == [[p0], [p1], [p2]]
+    assert [p.number for group in batches(checked, lambda: 8) for p in group] == [0, 2, 1]
+    assert read_batch(next(batches(checked, lambda: 8))).shape == (2, 3, 24, 32)
+    limits = iter((2, 1, 1))
+    three = [checked[0], checked[0], checked[0]]
+    assert [len(group) for group in batches(three, lambda: next(limits))] == [2, 1]
     assert not (tmp_path / "out").exists()
 
 
