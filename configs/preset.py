@@ -1,8 +1,9 @@
 """What a preset of picture editing holds: a checkpoint, and an editor with its options."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
-from ..editors import BackboneConfig, EditorConfig, EditorName, FoIConfig
+from ..editors import BackboneConfig, EditorConfig, EditorName, FoIConfig, IP2PConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,4 +18,10 @@ class EditPreset:
     @property
     def editor(self) -> EditorName:
         """The editor's name."""
-        return "foi" if isinstance(self.options, FoIConfig) else "ip2p"
+        match self.options:
+            case FoIConfig():
+                return "foi"
+            case IP2PConfig():
+                return "ip2p"
+            case _:
+                assert_never(self.options)
