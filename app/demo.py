@@ -15,6 +15,7 @@ from .models import load_backbone
 from .pictures import check_output, installed_versions, write_record
 from .progress import format_seconds, progress_bar, warn
 from .report import Section, write_report
+from .threads import choose_threads
 
 if TYPE_CHECKING:
     from ..editors import Backbone
@@ -52,6 +53,7 @@ class DemoCommand:
         if self.pictures < 1:
             raise InputError(f"--pictures must be at least 1, got {self.pictures}")
         start_folder(self.output)
+        choose_threads()
         start = time.perf_counter()
         backbone = load_backbone(self.checkpoint, own_pictures=False)
         sets = self._edit_pictures(backbone)
@@ -119,7 +121,7 @@ class DemoCommand:
                 f"{machine['name']} ({machine['device']}, {machine['threads']} threads) in "
                 f"{format_seconds(summary['seconds']['all'])}. {packages}.",
                 "InstructPix2Pix may change the whole picture. FoI finds a region for each instruction and puts back "
-                "every pixel outside; its table has a row for what it would have done there.",
+                "every pixel outside; what it would have done there is measured too.",
             ),
         )
 

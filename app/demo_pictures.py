@@ -1,21 +1,19 @@
 """The demo's pictures: held-out scenes of the blocks world, edited by both editors and measured against truth."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from ..bench.blocks import EditPairs, make_pairs
+from ..bench.foi import METRICS, Outcome, measure_outcome, request_from_pairs
+from ..bench.table import Row
 from ..editors import (
     Backbone,
-    EditRequest,
     FoIConfig,
-    Image,
-    Instruction,
     IP2PConfig,
     Mask,
     NothingFoundError,
@@ -28,21 +26,6 @@ from ..editors import (
 from .report import Gallery, Section, Table
 
 NAMES = {1: "one", 2: "two"}
-METRICS = ("psnr_inside", "psnr_outside", "psnr_whole", "mask_iou", "followed", "seconds")
-FOLLOWED_SHARE = 0.25
-"""An edit counts as followed where its squared error inside is below this share of the unedited picture's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edited:
-    """What an editor made of the pictures."""
-
-    raw: Image
-    """The model's own pictures."""
-    mask: Mask
-    """Ones where the editor has no mask."""
-    seconds: float
-    """Per picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +34,10 @@ class PictureSet:
 
     instructions: int
     pairs: EditPairs
-    ip2p: Edited
-    foi: Edited
+    ip2p: Outcome
+    foi: Outcome
     figures: dict[str, dict[str, float | None]]
-    """Metrics by method."""
-
-    @property
-    def kept(self) -> Image:
-        """FoI's pictures as a user gets them: what is outside the masks is the source's."""
-        return composite(self.foi.raw, self.pairs.source, self.foi.mask)
+    """The metrics of `maskedit bench foi`, by method."""
 
 
 def edit_pictures(backbone: Backbone, *, instructions: int, count: int, step: Callable[[int], None]) -> PictureSet:
@@ -72,40 +50,29 @@ def edit_pictures(backbone: Backbone, *, instructions: int, count: int, step: Ca
         step: is told of every finished edit.
     """
     pairs = make_pairs("test", range(count), edits=instructions, height=backbone.native_size)
-    ip2p = _edit_all(pairs, backbone, IP2PConfig(keep_outside="paper"), step)
-    foi = _edit_all(pairs, backbone, FoIConfig(keep_outside="paper"), step)
-    found = PictureSet(instructions=instructions, pairs=pairs, ip2p=ip2p, foi=foi, figures={})
-    shown = {
-        "unedited": (pairs.source, None, None),
-        "ip2p": (ip2p.raw, None, ip2p.seconds),
-        "foi": (found.kept, foi.mask, foi.seconds),
-        "foi, outside not put back": (foi.raw, foi.mask, foi.seconds),
+    outcomes = {
+        "unedited": Outcome(raw=pairs.source, kept=pairs.source, mask=None, seconds=0.0, coded=False),
+        "ip2p": _edit_all(pairs, backbone, IP2PConfig(keep_outside="paper"), step),
+        "foi": _edit_all(pairs, backbone, FoIConfig(keep_outside="paper"), step),
     }
-    for name, (image, mask, seconds) in shown.items():
-        found.figures[name] = {
-            **region_psnrs(image, pairs.target, pairs.changed),
-            "mask_iou": None if mask is None else mean_iou(mask >= 0.5, pairs.mask),
-            "followed": share_followed(image, pairs),
-            "seconds": seconds,
-        }
-    return found
+    figures = {name: _means(measure_outcome(pairs, outcome, backbone)) for name, outcome in outcomes.items()}
+    return PictureSet(
+        instructions=instructions, pairs=pairs, ip2p=outcomes["ip2p"], foi=outcomes["foi"], figures=figures
+    )
 
 
 def _edit_all(
     pairs: EditPairs, backbone: Backbone, config: IP2PConfig | FoIConfig, step: Callable[[int], None]
-) -> Edited:
+) -> Outcome:
     editor = make_editor(config, backbone)
-    raw: list[Tensor] = []
-    masks: list[Tensor] = []
-    seconds = 0.0
-    for row, spec in enumerate(pairs.specs):
+    raw, masks, refused, seconds = list[Tensor](), list[Tensor](), set[int](), 0.0
+    for row in range(len(pairs.specs)):
         source = pairs.source[row : row + 1]
-        instructions = tuple(Instruction(text=edit.text, keyword=edit.keyword) for edit in spec.edits)
         try:
-            request = EditRequest(image=source.to(backbone.device), instructions=instructions, seeds=(row,))
-            result = editor.edit(request)
+            result = editor.edit(request_from_pairs(pairs, row, seed=row, device=backbone.device))
         except NothingFoundError:
             # A picture in which nothing is found stays as it is, and is measured as such.
+            refused.add(row)
             raw.append(source)
             masks.append(torch.zeros_like(source[:, :1]))
         else:
@@ -113,35 +80,27 @@ def _edit_all(
             masks.append(result.mask.cpu())
             seconds += result.trace.seconds
         step(1)
-    return Edited(raw=torch.cat(raw), mask=torch.cat(masks), seconds=seconds / len(pairs.specs))
+    pictures, mask = torch.cat(raw), torch.cat(masks)
+    return Outcome(
+        raw=pictures,
+        kept=composite(pictures, pairs.source, mask),
+        mask=None if isinstance(config, IP2PConfig) else mask,
+        seconds=seconds / len(pairs.specs),
+        refused=frozenset(refused),
+    )
 
 
-def region_psnrs(image: Image, truth: Image, changed: Bool[Tensor, "batch 1 height width"]) -> dict[str, float | None]:
-    """PSNR in dB against the truly edited pictures where the truth changes, elsewhere, and everywhere.
-
-    Errors are averaged over the pixels of all pictures before the logarithm; None = no error, or no pixel.
-    """
-    error = (image - truth).pow(2).mean(1, keepdim=True)
-    regions = {"psnr_inside": changed, "psnr_outside": ~changed, "psnr_whole": torch.ones_like(changed)}
+def _means(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Mean of each metric over the pictures in which it has a value; None = in none of them."""
     found: dict[str, float | None] = {}
-    for name, region in regions.items():
-        mean = float(error[region].mean()) if bool(region.any()) else 0.0
-        found[name] = -10 * math.log10(mean) if mean > 0 else None
+    for metric in METRICS:
+        values = [value for row in rows if isinstance(value := row[metric], float) and math.isfinite(value)]
+        found[metric] = sum(values) / len(values) if values else None
     return found
 
 
-def mean_iou(mask: Bool[Tensor, "batch 1 height width"], truth: Bool[Tensor, "batch 1 height width"]) -> float:
-    """Intersection over union, averaged over pictures; 1 where both are empty."""
-    both, either = (mask & truth).sum((1, 2, 3)), (mask | truth).sum((1, 2, 3))
-    return float(torch.where(either > 0, both / either.clamp(min=1), 1.0).mean())
-
-
-def share_followed(image: Image, pairs: EditPairs) -> float:
-    """Share of pictures that come close to the truth where it differs from the source."""
-    inside = pairs.changed.float()
-    left = ((image - pairs.target).pow(2) * inside).sum((1, 2, 3))
-    start = ((pairs.source - pairs.target).pow(2) * inside).sum((1, 2, 3))
-    return float((left < FOLLOWED_SHARE * start).float().mean())
+def _mask_of(outcome: Outcome) -> Mask:
+    return torch.ones_like(outcome.raw[:, :1]) if outcome.mask is None else outcome.mask
 
 
 def save_strips(pictures: PictureSet, folder: Path) -> None:
@@ -151,15 +110,15 @@ def save_strips(pictures: PictureSet, folder: Path) -> None:
         source = pictures.pairs.source[rows]
         stem = f"{NAMES[pictures.instructions]}_{row:02d}"
         save_image(side_by_side([source, pictures.ip2p.raw[rows]]), folder / f"{stem}_ip2p.png")
-        panels = [source, pictures.foi.mask[rows], pictures.kept[rows]]
+        panels = [source, _mask_of(pictures.foi)[rows], pictures.foi.kept[rows]]
         save_image(side_by_side(panels), folder / f"{stem}_foi.png")
 
 
 def describe_pictures(pictures: PictureSet) -> Section:
     """The section of the report."""
     pairs = pictures.pairs
-    shown = overlay_mask(pairs.source, pictures.foi.mask)
-    columns = (pairs.source, pictures.ip2p.raw, shown, pictures.kept, pairs.target)
+    shown = overlay_mask(pairs.source, _mask_of(pictures.foi))
+    columns = (pairs.source, pictures.ip2p.raw, shown, pictures.foi.kept, pairs.target)
     rows = tuple(
         (spec.instruction, tuple(column[row : row + 1] for column in columns)) for row, spec in enumerate(pairs.specs)
     )
@@ -167,9 +126,22 @@ def describe_pictures(pictures: PictureSet) -> Section:
         title=f"Pictures with {NAMES[pictures.instructions]} instruction{'s' if pictures.instructions > 1 else ''}",
         parts=(
             Table(
-                caption=f"{len(pairs.specs)} held-out pictures. PSNR in dB against the truly edited scene, higher is "
-                "better: inside = where the truth changes. Followed = share of pictures close to the truth there.",
-                columns=("", "PSNR inside", "PSNR outside", "PSNR whole", "mask IoU", "followed", "s per picture"),
+                caption=f"{len(pairs.specs)} held-out pictures, measured as `maskedit bench foi` does: means over "
+                "pictures, PSNR in dB, higher is better. Inside = the model's own picture against the truly edited "
+                "one, where the truth changes. Outside = the same picture against the source after the autoencoder "
+                "alone, where the truth does not change; FoI then puts these pixels back. Result = the whole picture "
+                "as a user gets it, against the truth. Followed = share of edits that come close to it, refused = "
+                "share of pictures in which nothing to edit was found.",
+                columns=(
+                    "",
+                    "mask IoU",
+                    "PSNR inside",
+                    "PSNR outside",
+                    "PSNR of the result",
+                    "followed",
+                    "refused",
+                    "s per picture",
+                ),
                 rows=tuple((name, *(figures[m] for m in METRICS)) for name, figures in pictures.figures.items()),
             ),
             Gallery(columns=("before", "InstructPix2Pix", "FoI's mask", "FoI", "truth"), rows=rows),

@@ -1,6 +1,7 @@
 """The demo's scene: one real run of `ns-train maskedit`, what is measured on it, and what happens when it fails."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.app.demo_scene import _started, describe_scene, measure_scene, train_command, write_turntable
+from maskedit.app.demo_scene import (
+    _started,
+    describe_scene,
+    measure_scene,
+    region_psnrs,
+    train_command,
+    write_turntable,
+)
 from maskedit.app.report import Clip, Gallery, Table
 from maskedit.editors import BackboneConfig, ModelError
+
+
+def test_errors_count_where_they_are() -> None:
+    truth = torch.full((2, 3, 4, 4), 0.5)
+    changed = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    changed[..., :2] = True
+    image = truth + 0.1 * changed
+    found = region_psnrs(image, truth, changed)
+    assert found["psnr_changed"] == pytest.approx(20, abs=1e-4)
+    assert found["psnr_unchanged"] is None
+    assert found["psnr_whole"] == pytest.approx(20 + 10 * math.log10(2), abs=1e-4)
+    assert region_psnrs(image, truth, torch.zeros_like(changed))["psnr_changed"] is None
 
 
 @pytest.mark.slow
@@ -42,8 +62,8 @@ def test_perfect_pictures_have_no_error(scene_run: Any) -> None:
     views = list(truth.held_out)
     figures = measure_scene(truth, truth.source[views], truth.target[views])
     assert figures["reconstruction against the scene"]["psnr_whole"] is None
-    assert figures["after editing against the edited scene"]["psnr_inside"] is None
-    unedited = figures["before editing against the edited scene"]["psnr_inside"]
+    assert figures["after editing against the edited scene"]["psnr_changed"] is None
+    unedited = figures["before editing against the edited scene"]["psnr_changed"]
     assert unedited is not None
     assert unedited < 20
 
@@ -65,6 +85,16 @@ def test_a_program_that_fails_is_one_line_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"ns-train failed \(out of teapots\): see "), _started(command, log) as lines:
         assert [line.strip() for line in lines] == ["first", "out of teapots"]
     assert log.read_text().endswith("out of teapots\n")
+
+
+def test_a_program_takes_as_many_threads_as_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    for given, expected in ((None, torch.get_num_threads()), ("5", 5)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if given is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with _started(command, tmp_path / "log") as lines:
+            assert [int(line) for line in lines] == [expected]
 
 
 def test_a_program_ends_with_the_command_that_started_it(tmp_path: Path) -> None:

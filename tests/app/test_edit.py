@@ -1,7 +1,8 @@
 """`maskedit edit` and `maskedit mask`, run for real on a tiny random checkpoint."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image as PilImage
 
 from maskedit.app.edit import EditCommand, MaskCommand, from_preset
+from maskedit.app.pictures import Picture, check_pictures
 from maskedit.configs import PAPER_FOI
 from maskedit.editors import load_image, load_mask, save_image
 
@@ -199,6 +201,19 @@ def test_a_picture_without_the_thing_does_not_stop_the_others(
     written = {path.name for path in (tmp_path / "out").glob("*.json")}
     assert {"p0.json", "p2.json"} <= written
     assert done.code == (0 if "flat.json" in written else 2)
+
+
+def test_memory_that_runs_out_is_remembered(pictures: tuple[Path, ...], tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def work(group: Sequence[Picture]) -> None:
+        sizes.append(len(group))
+        if len(group) > 3:
+            warnings.warn("out of memory: going on with 3 at a time.", RuntimeWarning, stacklevel=1)
+
+    many = check_pictures((pictures[0],) * 14, tmp_path / "out", (".json",))
+    EditCommand().each(many, work)
+    assert sizes == [8, 3, 3]
 
 
 def test_a_preset_is_where_flags_start_from(tmp_path: Path) -> None:
