@@ -5,8 +5,7 @@ current render, the condition is the ORIGINAL photo, never an earlier edit, so t
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -172,7 +171,7 @@ class SceneEdits:
         records: list[EditRecord] = []
         for turn in turns:
             view = _View(turn=turn, original=self.data.original(turn.view), render=self._render(turn.view))
-            with own_precision():
+            with self._own_precision():
                 reason = self._find_masks(editor, view, settings)
             if reason is None:
                 views.append(view)
@@ -180,13 +179,21 @@ class SceneEdits:
                 records.append(self.session.save_record(self._record(turn, settings, reason=reason)))
                 self._tell(records[-1], time.monotonic() - started)
         if views:
-            with own_precision():
+            with self._own_precision():
                 result = editor.edit(_batch_request(views, settings))
             for row, view in enumerate(views):
                 records.append(self._store(view, result, row, settings))
                 self._tell(records[-1], (time.monotonic() - started) / len(turns))
         self._check_sweep(turns[-1])
         return tuple(records)
+
+    def _own_precision(self) -> torch.autocast:
+        """Let the editor compute in the precision of its own weights.
+
+        nerfstudio's trainer wraps the whole training step in autocast, which would run parts of a float32 editor in
+        half precision, and an edit of a dry run would differ from that of a run.
+        """
+        return torch.autocast(torch.device(self.data.device).type, enabled=False)
 
     def _get_editor(self, settings: Settings) -> Editor:
         scales = (settings.guidance_scale, settings.image_guidance_scale)
@@ -270,20 +277,6 @@ class SceneEdits:
             f"edit {record.index + 1}/{total}, sweep {record.sweep + 1}, {record.photo}: {state}{area}, "
             f"{seconds:.1f} s, ETA {format_duration(left)}"
         )
-
-
-@contextmanager
-def own_precision() -> Generator[None]:
-    """Let the editor compute in the precision of its own weights.
-
-    nerfstudio's trainer wraps the whole training step in autocast, which would run parts of a float32 editor in half
-    precision, and an edit of a dry run would differ from that of a run.
-    """
-    with ExitStack() as stack:
-        for kind in ("cpu", "cuda", "mps"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
 
 
 def _apply_event(settings: Settings, event: Event) -> Settings:
