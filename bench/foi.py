@@ -58,7 +58,7 @@ class FoIBenchConfig:
     """Held-out scenes per set."""
     batch: int = 25
     """Scenes rendered and measured at once; what is measured does not depend on it."""
-    ablation_scenes: int = 40
+    ablation_scenes: int = 20
     """Scenes of each row of the ablations, which use two instructions; 0 = no ablations."""
     pictures: Path | None = None
     """Folder for contact sheets of the first scenes; None = none."""

@@ -12,14 +12,14 @@ from .train import TrainedSet
 
 EMBEDDED_PRESET = CheckpointPreset(
     sampler="ddim",
-    steps=20,
-    guidance_scale=2.5,
-    image_guidance_scale=1.2,
+    steps=10,
+    guidance_scale=1.6,
+    image_guidance_scale=1.1,
     foi_noise_level=1.0,
     mask_stride=1,
     mask_stages=("up",),
     mask_squarings=1,
-    mask_threshold=0.35,
+    mask_threshold=0.45,
     knows="the blocks world (small pictures of spheres, cubes and cylinders)",
 )
 """Settings chosen on validation scenes for the embedded set."""
