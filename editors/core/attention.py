@@ -241,7 +241,7 @@ class _ControlledProcessor:
         self, qkv: Mapping[Branch, tuple[Tensor, Tensor, Tensor]], probs: Mapping[Branch, Tensor]
     ) -> dict[Branch, Tensor]:
         outputs: dict[Branch, Tensor] = {}
-        left = [branch for branch in self.branches if branch not in probs]
+        left: list[Branch] = [branch for branch in self.branches if branch not in probs]
         for count in dict.fromkeys(qkv[branch][1].shape[-2] for branch in left):
             # Branches left alone share one call of the fused kernel, as long as they have as many keys.
             fused: list[Branch] = [branch for branch in left if qkv[branch][1].shape[-2] == count]

@@ -31,7 +31,7 @@ def test_pictures_are_edited_measured_and_shown(instructions: int, ip2p_folder: 
         # The metrics are the bench's own.
         rows = measure_outcome(found.pairs, outcome, backbone)
         for metric in METRICS:
-            values = [row[metric] for row in rows if math.isfinite(row[metric])]
+            values = [value for row in rows if math.isfinite(value := float(row[metric] or 0.0))]
             expected = sum(values) / len(values) if values else None
             assert found.figures[method][metric] == pytest.approx(expected)
     save_strips(found, tmp_path)
