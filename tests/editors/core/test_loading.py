@@ -1,5 +1,6 @@
 """Loading parts: silence that ends with the block, and nothing filled in for what is missing."""
 
+import logging
 import shutil
 import warnings
 from pathlib import Path
@@ -32,7 +33,9 @@ def copy(ip2p_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("bars", [True, False])
 def test_silence_ends_with_the_block_also_after_an_error(bars: bool) -> None:
+    levels = [library.get_verbosity() for library in LIBRARIES]
     for library in LIBRARIES:
+        library.set_verbosity(logging.INFO)
         (library.enable_progress_bar if bars else library.disable_progress_bar)()
     before = state()
     try:
@@ -44,7 +47,8 @@ def test_silence_ends_with_the_block_also_after_an_error(bars: bool) -> None:
             raise KeyError("x")
         assert state() == before
     finally:
-        for library in LIBRARIES:
+        for library, level in zip(LIBRARIES, levels, strict=True):
+            library.set_verbosity(level)
             library.enable_progress_bar()
 
 
