@@ -14,7 +14,7 @@ import tyro
 
 TRACEBACK_VARIABLE = "MASKEDIT_TRACEBACK"
 _ABOUT = (
-    "Edit pictures, 3D scenes and videos by instruction, and keep what was not asked to change. Scenes are edited by "
+    "Edit pictures and 3D scenes by instruction, and keep what was not asked to change. Scenes are edited by "
     f"`ns-train maskedit`. Errors are one line; --traceback or {TRACEBACK_VARIABLE}=1 shows where they come from."
 )
 

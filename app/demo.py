@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +80,21 @@ class DemoCommand:
             raise failure
 
     def _edit_pictures(self, backbone: "Backbone") -> tuple[PictureSet, ...]:
+        print(f"editing {len(NAMES) * self.pictures} pictures with ip2p and foi", flush=True)
         with progress_bar("editing pictures", METHODS * len(NAMES) * self.pictures) as step:
             return tuple(edit_pictures(backbone, instructions=count, count=self.pictures, step=step) for count in NAMES)
 
     def _edit_scene(self, backbone: "Backbone") -> tuple[SceneResult | None, MaskeditError | None]:
         folder = self.output / "scene"
         try:
-            result = edit_scene(folder, self.checkpoint, backbone.device.type, self.length)
+            print("reconstructing a scene and editing it with foi, then with ip2p; some minutes each", flush=True)
+            result = edit_scene(folder, self.checkpoint, backbone.device.type, self.length, "foi")
+            # The same again without masks, to see what they are worth in a scene.
+            other = edit_scene(self.output / "scene_ip2p", self.checkpoint, backbone.device.type, self.length, "ip2p")
+            edited = {
+                f"{name}, with ip2p": figures for name, figures in other.figures.items() if name.startswith("after")
+            }
+            result = replace(result, figures={**result.figures, **edited})
         except MaskeditError as error:
             warn("the scene failed; the report holds the pictures")
             return None, error

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..bench.blocks import MultiviewTruth, OrbitCamera, make_pairs, orbit_cameras, render, write_multiview, write_video
-from ..editors import BackboneConfig, Image, ModelError, load_image, resize_image
+from ..editors import BackboneConfig, EditorName, Image, ModelError, load_image, resize_image
 from .progress import labelled_bar
 from .render_run import RunRenderer
 from .report import Clip, Gallery, Section, Table
@@ -83,7 +83,9 @@ class SceneResult:
     """PSNRs by what is compared with what."""
 
 
-def edit_scene(folder: Path, checkpoint: BackboneConfig, device: str, settings: SceneSettings) -> SceneResult:
+def edit_scene(
+    folder: Path, checkpoint: BackboneConfig, device: str, settings: SceneSettings, editor: EditorName = "foi"
+) -> SceneResult:
     """Write the dataset, run `ns-train maskedit` on it, render and measure.
 
     Args:
@@ -91,6 +93,7 @@ def edit_scene(folder: Path, checkpoint: BackboneConfig, device: str, settings: 
         checkpoint: the editor's.
         device: kind of device to train on, `cpu` or another.
         settings: how long.
+        editor: which editor edits the photos.
 
     Raises:
         ModelError: if the run fails.
@@ -98,7 +101,7 @@ def edit_scene(folder: Path, checkpoint: BackboneConfig, device: str, settings: 
     spec = make_pairs("test", [SCENE], kinds={"recolor": 1.0}, references={"plain": 1.0}).specs[0]
     truth = write_multiview(folder / "data", spec.scene, spec.edits, views=VIEWS, held_out=HELD_OUT, size=SIZE)
     edits = math.ceil(settings.edit_steps / settings.edit_rate) * settings.edit_count
-    _run_training(train_command(folder, truth, checkpoint, device, settings), folder / "train.log", edits)
+    _run_training(train_command(folder, truth, checkpoint, device, settings, editor), folder / "train.log", edits)
     renderer = RunRenderer(folder / "runs" / "blocks" / "maskedit-tiny" / "demo")
     held_out = [truth.cameras[view] for view in truth.held_out]
     orbit = orbit_cameras(settings.frames, elevation=(TURNTABLE_ELEVATION, TURNTABLE_ELEVATION))
@@ -127,7 +130,12 @@ def edit_scene(folder: Path, checkpoint: BackboneConfig, device: str, settings: 
 
 
 def train_command(
-    folder: Path, truth: MultiviewTruth, checkpoint: BackboneConfig, device: str, settings: SceneSettings
+    folder: Path,
+    truth: MultiviewTruth,
+    checkpoint: BackboneConfig,
+    device: str,
+    settings: SceneSettings,
+    editor: EditorName = "foi",
 ) -> list[str]:
     """The command that reconstructs and edits the scene.
 
@@ -154,7 +162,7 @@ def train_command(
         "pipeline.edit-rate": settings.edit_rate,
         "pipeline.edit-count": settings.edit_count,
         "pipeline.lower-bound": settings.lower_bound,
-        "pipeline.editor.name": "foi",
+        "pipeline.editor.name": editor,
         "pipeline.editor.model": checkpoint.model,
         "pipeline.editor.offline": checkpoint.offline,
         **({} if checkpoint.model_dir is None else {"pipeline.editor.model-dir": checkpoint.model_dir}),
@@ -170,7 +178,7 @@ def train_command(
 
 def _run_training(command: Sequence[str], log: Path, edits: int) -> None:
     with labelled_bar() as show, _started(command, log) as lines:
-        show("reconstructing the scene", 0, edits)
+        show("reconstructing and editing the scene", 0, edits)
         for line in lines:
             found = re.search(r"\bedit (\d+)/(\d+)", line)
             if found:

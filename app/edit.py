@@ -235,6 +235,8 @@ class EditCommand(MaskCommand):
                     "_mask.png": result.mask[rows],
                     "_strip.png": side_by_side([request.image[rows], result.mask[rows], result.image[rows]]),
                 }
+                if len(result.masks) > 1:
+                    images |= {f"_mask{number + 1}.png": mask[rows] for number, mask in enumerate(result.masks)}
                 trace = trace_of(result, row)
                 write_results(self.output, picture, images, self.record(picture, settings) | {"trace": trace})
                 for warning in result.trace.warnings:

@@ -5,7 +5,7 @@ is written last, so that its presence means a complete result.
 """
 
 import json
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -87,8 +87,12 @@ def check_output(folder: Path, *, flag: str = "--output") -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"expected a folder for {flag}, but {place} is a file: choose another {flag}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {place}: choose another {flag}")
+    try:
+        # Permissions alone do not tell: a full disk, a read-only mount or /proc refuse only when asked.
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(b"0" * 4096)
+    except OSError as error:
+        raise InputError(f"cannot write to {place} ({error.strerror}): choose another {flag}") from error
 
 
 def batches(pictures: Sequence[Picture], most: Callable[[], int]) -> Iterator[tuple[Picture, ...]]:

@@ -107,8 +107,8 @@ def load_part(load: Callable[[], T], name: str, location: Path | str, config: Ba
         where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
         raise ModelError(
             f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere "
-            f"with `hf download {location} --local-dir {location}` and put it at {where}/{location} "
-            f"({_first_line(error)})"
+            f"with `hf download {location} --local-dir {location}` and put it at {where}/{location}; "
+            f"--model embedded needs nothing, --offline does not ask the hub ({_first_line(error)})"
         ) from error
 
 
