@@ -180,12 +180,21 @@ def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     Raises:
         InputError: if the file cannot be written.
     """
+    return write_text(path, json.dumps(record, indent=2, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in one move, so that a half-written one is never seen.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path} ({error}): choose another output") from error
+        raise InputError(f"cannot write {path} ({error}): choose another --output") from error
     return path

@@ -11,7 +11,8 @@ from typing import TypeAlias, assert_never
 from jaxtyping import Float
 from torch import Tensor
 
-from ..editors import InputError, image_to_pil
+from ..editors import image_to_pil
+from .pictures import write_text
 
 Cell: TypeAlias = str | float | int | None
 Picture: TypeAlias = Float[Tensor, "_ _ _ _"]
@@ -80,20 +81,12 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
         InputError: if it cannot be written.
     """
     body = "".join(_section_to_html(section) for section in sections)
-    text = (
+    return write_text(
+        path,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n",
     )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path} ({error}): choose another --output") from error
-    return path
 
 
 def _section_to_html(section: Section) -> str:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from .core.attention import AttentionStore, attention_control, grid_size
+from .core.attention import AttentionStore, attention_control
 from .core.backbone import Backbone
 from .core.errors import NothingFoundError
 from .core.guidance import InstructGuidance
@@ -102,7 +102,8 @@ class _FoIRun:
         self.disentangled = range(round(self.config.disentangle_end * steps))
         self.latent_size = self.prepared.latents.shape[-2:]
         stride = self.extraction.stride
-        self.map_size = tuple(-(-side // stride) for side in self.latent_size)
+        height, width = self.latent_size
+        self.map_size = (-(-height // stride), -(-width // stride))
         self.store = AttentionStore(
             tokens=self.map_size[0] * self.map_size[1],
             stages=self.extraction.stages,  # pyright: ignore[reportArgumentType]
@@ -180,7 +181,7 @@ class _FoIRun:
 
     def _extract(self) -> None:
         probs = self.store.mean()
-        rows, columns = grid_size(probs.shape[1], *self.latent_size)
+        rows, columns = self.map_size
         threshold = self._threshold()
         found: list[LatentMask] = []
         for number, columns_of_keyword in enumerate(self.layout.keyword_columns):

@@ -318,12 +318,8 @@ def _digest(image: Tensor) -> tuple[tuple[int, ...], str]:
 
 def _cached(cache: OrderedDict[Any, Tensor], key: object, compute: Callable[[], Tensor]) -> Tensor:
     if key not in cache:
-        _store(cache, key, compute())
+        cache[key] = compute()
+        while len(cache) > _CACHE_ENTRIES:
+            cache.popitem(last=False)
     cache.move_to_end(key)
     return cache[key]
-
-
-def _store(cache: OrderedDict[Any, Tensor], key: object, value: Tensor) -> None:
-    cache[key] = value
-    while len(cache) > _CACHE_ENTRIES:
-        cache.popitem(last=False)
