@@ -2,11 +2,12 @@
 
 An edit names its targets through a reference. The reference families follow SmartEdit's two scenario families
 (arXiv 2312.06739, section 4.2): understanding (left or right, relative size, mirror, colour, several objects) and
-reasoning ("the thing that can roll").
+reasoning ("the thing that can roll"). "twin" is this project's own: it tells blocks of the same colour and shape apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from .scene import COLORS, SHAPES, SIZES, Block, Color, Scene, Shape, Size
 
 EditKind = Literal["recolor", "remove", "resize", "reshape", "material", "add"]
-Reference = Literal["plain", "color", "left_right", "size", "multiple", "mirror", "reasoning"]
+Reference = Literal["plain", "color", "left_right", "size", "multiple", "mirror", "reasoning", "twin"]
 T = TypeVar("T")
 
 DEFAULT_KINDS: dict[EditKind, float] = {"recolor": 0.35, "remove": 0.25, "resize": 0.15, "reshape": 0.15, "add": 0.10}
@@ -30,6 +31,10 @@ DEFAULT_REFERENCES: dict[Reference, float] = {
 FIXED_REFERENCES: dict[Reference, float] = {"plain": 0.78, "color": 0.09, "size": 0.08, "multiple": 0.05}
 """Shares of the ways to name a target that hold from every side of a scene, for many views and moving cameras."""
 
+_SMALLEST_GAP = 0.12
+"""Least distance across the picture, as a share of its half height, at which left and right are beyond doubt."""
+_TWO_SIDES = (("left", "on"), ("right", "on"))
+_SIDES = {2: _TWO_SIDES, 3: (_TWO_SIDES[0], ("middle", "in"), _TWO_SIDES[1])}
 _TEMPLATES: dict[EditKind, tuple[str, ...]] = {
     "recolor": ("make {} {new}", "turn {} {new}", "paint {} {new}", "change {} to {new}"),
     "remove": ("remove {}", "delete {}", "take away {}"),
@@ -201,14 +206,15 @@ def name_blocks(
             for i, b in enumerate(blocks)
             if i in visible and _is_alone(blocks, i, lambda o: o.color)
         ],
-        "left_right": lambda: _name_by_side(blocks, visible, across),
-        "size": lambda: _name_by_size(blocks, visible),
+        "left_right": lambda: _name_by_side(blocks, visible, across, "left_right"),
+        "size": lambda: _name_by_size(blocks, visible, "size"),
         "multiple": lambda: _name_several(blocks, visible),
         "mirror": lambda: [
             replace(named, phrase=f"{named.phrase} in the mirror", family="mirror", reflected=True)
             for named in _name_plainly(_shown_blocks(scene), tuple(reflected_visible))
         ],
         "reasoning": lambda: _name_by_reason(blocks, visible),
+        "twin": lambda: _name_by_side(blocks, visible, across, "twin") + _name_by_size(blocks, visible, "twin"),
     }
     return namers[family]()
 
@@ -237,31 +243,40 @@ def _is_alone(blocks: tuple[Block, ...], index: int, key: Callable[[Block], obje
     return sum(key(other) == key(blocks[index]) for other in blocks) == 1
 
 
-def _name_by_side(blocks: tuple[Block, ...], visible: Mapping[int, float], across: Sequence[float]) -> list[Named]:
+def _name_by_side(
+    blocks: tuple[Block, ...], visible: Mapping[int, float], across: Sequence[float], family: Reference
+) -> list[Named]:
     found: list[Named] = []
-    for shape in SHAPES:
-        alike = [i for i, b in enumerate(blocks) if b.shape == shape]
-        if len(alike) != 2 or not set(alike) <= set(visible) or abs(across[alike[0]] - across[alike[1]]) < 0.12:
+    for noun, alike in _name_alike(blocks, visible, family):
+        ordered = sorted(alike, key=lambda i: across[i])
+        if any(across[right] - across[left] < _SMALLEST_GAP for left, right in pairwise(ordered)):
             continue
-        left, right = sorted(alike, key=lambda i: across[i])
-        for side, i in (("left", left), ("right", right)):
-            phrases = ((f"the {side} {shape}", f"{side} {shape}"), (f"the {shape} on the {side}", shape))
-            found += [Named(phrase=p, keyword=k, targets=(i,), family="left_right") for p, k in phrases]
+        for (side, where), i in zip(_SIDES[len(ordered)], ordered, strict=True):
+            phrases = ((f"the {side} {noun}", f"{side} {noun}"), (f"the {noun} {where} the {side}", noun))
+            found += [Named(phrase=p, keyword=k, targets=(i,), family=family) for p, k in phrases]
     return found
 
 
-def _name_by_size(blocks: tuple[Block, ...], visible: Mapping[int, float]) -> list[Named]:
+def _name_by_size(blocks: tuple[Block, ...], visible: Mapping[int, float], family: Reference) -> list[Named]:
     found: list[Named] = []
-    for shape in SHAPES:
-        alike = [i for i, b in enumerate(blocks) if b.shape == shape]
-        if len(alike) != 2 or not set(alike) <= set(visible) or blocks[alike[0]].size == blocks[alike[1]].size:
-            continue
-        small, large = sorted(alike, key=lambda i: SIZES[blocks[i].size])
-        found += [
-            Named(phrase=f"the {word} {shape}", keyword=f"{word} {shape}", targets=(i,), family="size")
-            for word, i in (("smaller", small), ("larger", large))
-        ]
+    for noun, alike in _name_alike(blocks, visible, family):
+        small, *_, large = sorted(alike, key=lambda i: SIZES[blocks[i].size])
+        if len(alike) == 2 and blocks[small].size != blocks[large].size:
+            found += [
+                Named(phrase=f"the {word} {noun}", keyword=f"{word} {noun}", targets=(i,), family=family)
+                for word, i in (("smaller", small), ("larger", large))
+            ]
     return found
+
+
+def _name_alike(
+    blocks: tuple[Block, ...], visible: Mapping[int, float], family: Reference
+) -> list[tuple[str, list[int]]]:
+    """Two blocks of a shape or, for twins, two or three of a colour and shape, where all of them are visible."""
+    twins = family == "twin"
+    nouns = list(dict.fromkeys(block.noun for block in blocks)) if twins else list(SHAPES)
+    groups = [(noun, [i for i, b in enumerate(blocks) if noun == (b.noun if twins else b.shape)]) for noun in nouns]
+    return [(noun, g) for noun, g in groups if len(g) in ((2, 3) if twins else (2,)) and set(g) <= set(visible)]
 
 
 def _name_several(blocks: tuple[Block, ...], visible: Mapping[int, float]) -> list[Named]:
@@ -373,7 +388,7 @@ def vocabulary() -> list[str]:
     phrases += [p for row in _REASONING_SHAPE.values() for p in row] + list(_REASONING_COLOR.values())
     phrases += [*COLORS, *SHAPES, *SIZES, *(f"{shape}s" for shape in SHAPES)]
     phrases += [
-        "matte shiny bigger smaller larger left right all thing things block an the a empty floor",
+        "matte shiny bigger smaller larger left middle right all thing things block an the a empty floor",
         "on top of in the mirror in front of and , don't change image",
     ]
     return sorted({word for phrase in phrases for word in phrase.split()})

@@ -79,6 +79,7 @@ def make_pairs(
     kinds: Mapping[EditKind, float] | None = None,
     references: Mapping[Reference, float] | None = None,
     mirror: bool = False,
+    twins: bool = False,
     distractors: float = 0.5,
     samples: int = 2,
     device: torch.device | str = "cpu",
@@ -94,6 +95,7 @@ def make_pairs(
         kinds: shares of the kinds of edit.
         references: shares of the reference families.
         mirror: whether a mirror stands in every scene.
+        twins: whether blocks of every scene share colour and shape, which the reference family "twin" needs.
         distractors: see `sample_scene`.
         samples: anti-aliasing, rays per pixel along each axis.
         device: where to render.
@@ -112,7 +114,10 @@ def make_pairs(
     while attempts:
         rngs = {i: np.random.default_rng([split_seed(split, i), attempt]) for i, attempt in attempts.items()}
         blocks = (max(2, *counts), max(4, *counts))
-        scenes = [sample_scene(r, blocks=blocks, distractors=distractors, mirror=mirror) for r in rngs.values()]
+        scenes = [
+            sample_scene(rng, blocks=blocks, distractors=distractors, mirror=mirror, twins=twins)
+            for rng in rngs.values()
+        ]
         cameras = [sample_camera(r, s.mirror) for r, s in zip(rngs.values(), scenes, strict=True)]
         rendering = render(scenes, cameras, height=height, samples=samples, device=device)
         for row, (index, rng) in enumerate(rngs.items()):
@@ -120,7 +125,7 @@ def make_pairs(
             if len(specs) < variants:
                 attempts[index] += 1
                 if attempts[index] == _MOST_ATTEMPTS:
-                    raise InputError(_hopeless_message(index, counts, kinds, references, mirror))
+                    raise InputError(_hopeless_message(index, counts, kinds, references, mirror, twins))
                 continue
             done[index] = specs
             sources[index] = _row(rendering, row)
@@ -148,10 +153,11 @@ def _hopeless_message(
     kinds: Mapping[EditKind, float] | None,
     references: Mapping[Reference, float] | None,
     mirror: bool,
+    twins: bool,
 ) -> str:
     asked = f"{max(counts)} edits of kinds {list(kinds or DEFAULT_KINDS)} by {list(references or DEFAULT_REFERENCES)}"
     return (
-        f"{_MOST_ATTEMPTS} scenes in a row did not offer {asked} (mirror={mirror}, scene {index}): "
+        f"{_MOST_ATTEMPTS} scenes in a row did not offer {asked} (mirror={mirror}, twins={twins}, scene {index}): "
         "ask for fewer edits, more kinds or more references"
     )
 

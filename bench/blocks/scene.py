@@ -38,6 +38,7 @@ SIZES: dict[Size, float] = {"small": 0.42, "large": 0.68}
 MATERIALS: tuple[Material, ...] = ("matte", "shiny")
 
 _MOST_BLOCKS = 5
+_TRIPLET_SHARE = 0.25
 _SPLIT_START: dict[Split, int] = {"train": 0, "validation": 1_000_000_000, "test": 1_100_000_000}
 _SPLIT_LENGTH: dict[Split, int] = {"train": 1_000_000_000, "validation": 100_000_000, "test": 100_000_000}
 
@@ -145,7 +146,12 @@ def sample_camera(rng: np.random.Generator, mirror: Mirror | None = None) -> Orb
 
 
 def sample_scene(
-    rng: np.random.Generator, *, blocks: tuple[int, int] = (2, 4), distractors: float = 0.5, mirror: bool = False
+    rng: np.random.Generator,
+    *,
+    blocks: tuple[int, int] = (2, 4),
+    distractors: float = 0.5,
+    mirror: bool = False,
+    twins: bool = False,
 ) -> Scene:
     """Draw a scene.
 
@@ -155,16 +161,20 @@ def sample_scene(
         distractors: probability that a further block copies the colour or the shape of an earlier one, which makes
             references to it harder.
         mirror: whether a mirror stands behind the blocks.
+        twins: whether two blocks, sometimes three, share colour and shape; their sizes may be the same too.
 
     Raises:
-        InputError: if the numbers of blocks are no range within 0..5, which is what the floor has room for.
+        InputError: if the numbers of blocks are no range within 0..5 (2..5 with twins), which is what the floor has
+            room for.
     """
-    if not 0 <= blocks[0] <= blocks[1] <= _MOST_BLOCKS:
-        raise InputError(f"expected numbers of blocks with 0 <= least <= most <= {_MOST_BLOCKS}, got {blocks}")
+    fewest = 2 if twins else 0
+    if not fewest <= blocks[0] <= blocks[1] <= _MOST_BLOCKS:
+        raise InputError(f"expected numbers of blocks with {fewest} <= least <= most <= {_MOST_BLOCKS}, got {blocks}")
     count = int(rng.integers(blocks[0], blocks[1] + 1))
     placed: list[Block] = []
     while len(placed) < count:
-        block = _sample_block(rng, placed, distractors)
+        is_twin = twins and (len(placed) == 1 or (len(placed) == 2 and rng.random() < _TRIPLET_SHARE))
+        block = _sample_block(rng, placed, distractors, twin=placed[0] if is_twin else None)
         if block is None:  # The floor is too crowded for another block: begin again.
             placed = []
             continue
@@ -178,7 +188,9 @@ def sample_scene(
     )
 
 
-def _sample_block(rng: np.random.Generator, placed: Sequence[Block], distractors: float) -> Block | None:
+def _sample_block(
+    rng: np.random.Generator, placed: Sequence[Block], distractors: float, *, twin: Block | None = None
+) -> Block | None:
     color = _pick(rng, tuple(COLORS))
     shape = _pick(rng, SHAPES)
     if placed and rng.random() < distractors:
@@ -189,10 +201,13 @@ def _sample_block(rng: np.random.Generator, placed: Sequence[Block], distractors
             shape = other.shape
     size = _pick(rng, tuple(SIZES))
     material: Material = "shiny" if rng.random() < 0.3 else "matte"
-    if any((b.color, b.shape, b.size) == (color, shape, size) for b in placed):
-        size = "large" if size == "small" else "small"
-    if any((b.color, b.shape, b.size) == (color, shape, size) for b in placed):
-        return None
+    if twin is not None:
+        color, shape = twin.color, twin.shape
+    else:
+        if any((b.color, b.shape, b.size) == (color, shape, size) for b in placed):
+            size = "large" if size == "small" else "small"
+        if any((b.color, b.shape, b.size) == (color, shape, size) for b in placed):
+            return None
     for _ in range(40):
         x, y = rng.uniform(-1.45, 1.45, size=2)
         # The gap leaves room for any block to grow to the large size; only corners of large cubes can touch others.

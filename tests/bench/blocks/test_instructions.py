@@ -342,3 +342,59 @@ def test_left_and_right_agree_with_where_the_blocks_appear():
         here, there = (horizontal_position(camera, blocks[i].x, blocks[i].y) for i in (target, other))
         assert (here < there) == ("left" in spec.edits[0].named.phrase)
         assert abs(columns / 24 - here) < 0.25, "the mask is where the name was looked for"
+
+
+def test_twins_are_told_apart_by_side_and_by_size():
+    blocks = (block("cube", "red", "small"), block("cube", "red"), block("cube", "blue"), block("sphere", "red"))
+    scene = Scene(blocks=blocks)
+    found = names(scene, "twin", across=(0.4, -0.5, 0.0, 0.1))
+    assert {named.family for named in found} == {"twin"}
+    assert targets(found) == {
+        "the left red cube": (1,),
+        "the red cube on the left": (1,),
+        "the right red cube": (0,),
+        "the red cube on the right": (0,),
+        "the smaller red cube": (0,),
+        "the larger red cube": (1,),
+    }
+    assert {named.keyword for named in found if named.targets == (1,)} == {
+        "left red cube",
+        "red cube",
+        "larger red cube",
+    }
+    assert targets(names(scene, "twin", across=(0.0, 0.1, 0.5, 0.6))) == {
+        "the smaller red cube": (0,),
+        "the larger red cube": (1,),
+    }
+    assert names(scene, "twin", visible=(0, 2, 3)) == []
+
+
+def test_of_three_twins_one_is_in_the_middle():
+    scene = Scene(blocks=(block("cube", "red", "small"), block("cube", "red"), block("cube", "red")))
+    found = targets(names(scene, "twin", visible=(0, 1, 2), across=(0.5, 0.0, -0.5)))
+    assert found["the middle red cube"] == found["the red cube in the middle"] == (1,)
+    assert found["the left red cube"] == (2,)
+    assert found["the red cube on the right"] == (0,)
+    assert len(found) == 6
+    assert names(scene, "twin", visible=(0, 1, 2), across=(0.5, 0.0, -0.1)) == []
+    four = replace(scene, blocks=(*scene.blocks, block("cube", "red")))
+    assert names(four, "twin", across=(0.5, 0.0, -0.5, -0.9)) == []
+
+
+def test_phrases_of_twins_stay_in_the_vocabulary_and_hold_their_keyword():
+    words, seen = set(vocabulary()), set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        scene = sample_scene(rng, twins=True)
+        camera = sample_camera(rng)
+        across = [horizontal_position(camera, b.x, b.y) for b in scene.blocks]
+        for named in names(scene, "twin", visible=range(len(scene.blocks)), across=across):
+            assert set(named.phrase.split()) <= words
+            assert named.keyword in named.phrase
+            assert scene.blocks[named.targets[0]].noun in named.phrase
+            seen.add(named.phrase.split()[1])
+    assert {"left", "right", "middle", "smaller", "larger"} <= seen
+
+
+def test_twins_are_no_part_of_the_standard_sets():
+    assert "twin" not in DEFAULT_REFERENCES and "twin" not in FIXED_REFERENCES

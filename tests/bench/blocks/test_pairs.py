@@ -152,3 +152,19 @@ def test_what_no_scene_can_offer_is_refused(arguments, message):
 def test_pairs_are_made_on_the_gpu():
     pairs = make_pairs("train", range(4), edits=2, height=32, device="cuda")
     assert pairs.source.is_cuda and pairs.mask.is_cuda
+
+
+def test_pairs_with_twins_name_one_of_them():
+    pairs = make_pairs("test", range(6), references={"twin": 1.0}, kinds={"recolor": 1.0}, twins=True, height=48)
+    for row, spec in enumerate(pairs.specs):
+        (edit,) = spec.edits
+        (target,) = edit.named.targets
+        noun = spec.scene.blocks[target].noun
+        assert noun in edit.text
+        assert sum(b.noun == noun for b in spec.scene.blocks) in (2, 3)
+        assert torch.equal(pairs.masks[row], render([spec.scene], [spec.camera], height=48).block_mask(target))
+
+
+def test_a_refusal_says_whether_there_were_twins():
+    with pytest.raises(InputError, match="twins=True"):
+        make_pairs("train", [0], references={"mirror": 1.0}, twins=True, height=8)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -78,3 +79,25 @@ def test_captions_name_every_block_and_the_mirror():
 def test_a_cube_is_a_little_lower_than_a_sphere_of_its_size():
     sphere = Block(shape="sphere", color="red", size="large", x=0.0, y=0.0)
     assert Block(shape="cube", color="red", size="large", x=0.0, y=0.0).half < sphere.half
+
+
+def test_twins_share_colour_and_shape_and_sometimes_their_size():
+    scenes = [sample_scene(rng(seed), twins=True) for seed in range(120)]
+    alike = [Counter(b.noun for b in scene.blocks).most_common(1)[0][1] for scene in scenes]
+    assert min(alike) == 2
+    assert 3 in alike
+    sizes = [len({b.size for b in scene.blocks[:2]}) for scene in scenes]
+    assert 20 < sizes.count(1) < 100
+    for scene in scenes:
+        assert all(math.hypot(a.x - b.x, a.y - b.y) > 1.5 for a, b in itertools.combinations(scene.blocks, 2))
+
+
+def test_twins_need_room_for_two():
+    with pytest.raises(InputError, match=r"2 <= least <= most <= 5, got \(1, 4\)"):
+        sample_scene(rng(), blocks=(1, 4), twins=True)
+
+
+def test_scenes_without_twins_are_those_that_were_always_drawn():
+    scene = sample_scene(rng(3), blocks=(3, 3))
+    assert scene.caption == "a small white sphere, a small shiny green sphere and a large shiny blue cube"
+    assert scene.light_azimuth == pytest.approx(3.958973485489117)
