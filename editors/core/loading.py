@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import torch
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
 from .checkpoint import BackboneConfig
 from .errors import ModelError
 
 T = TypeVar("T")
+
+_VOCABULARIES = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"vocab.txt"}, {"spiece.model"})
+"""Files that hold the vocabulary of a tokenizer, in any one of these forms."""
 
 
 @contextmanager
@@ -46,8 +49,18 @@ def quiet_loading(*, keep_bars: bool = False) -> Generator[None]:
                 library.enable_progress_bar()
 
 
-def load_network(kind: Any, name: str, location: Path | str, config: BackboneConfig, **options: Any) -> Any:
+def load_network(
+    kind: Any, name: str, location: Path | str, config: BackboneConfig, *, subfolder: str | None = None, **options: Any
+) -> Any:
     """One network of a checkpoint, with every one of its weights.
+
+    Args:
+        kind: its class, of diffusers or transformers.
+        name: what messages call it.
+        location: folder or hub id of the checkpoint.
+        config: how the checkpoint is looked up.
+        subfolder: where in the checkpoint it is; "" = the checkpoint is this one network; None = in `name`.
+        options: handed to its loader.
 
     Raises:
         ModelError: if it is missing, is stored as pickle only, or lacks weights.
@@ -56,14 +69,14 @@ def load_network(kind: Any, name: str, location: Path | str, config: BackboneCon
     def load() -> Any:
         return kind.from_pretrained(
             str(location),
-            subfolder=name,
+            subfolder=name if subfolder is None else subfolder,
             use_safetensors=True,
             output_loading_info=True,
             **_hub(location, config),
             **options,
         )
 
-    network, info = load_part(load, name, location, config)
+    network, info = load_part(load, name, location, config, subfolder=subfolder)
     # The libraries would fill a gap with random numbers.
     missing = sorted(info["missing_keys"])
     if missing:
@@ -73,25 +86,34 @@ def load_network(kind: Any, name: str, location: Path | str, config: BackboneCon
     return network
 
 
-def load_configuration(kind: Any, method: str, name: str, location: Path | str, config: BackboneConfig) -> Any:
-    """A part without weights: a tokenizer, or the configuration of a scheduler.
+def load_configuration(
+    kind: Any, method: str, name: str, location: Path | str, config: BackboneConfig, *, subfolder: str | None = None
+) -> Any:
+    """A part without weights: a tokenizer, a processor, or the configuration of a scheduler.
 
     Raises:
         ModelError: if it is missing or cannot be understood.
     """
     # Without its vocabulary a tokenizer comes up empty instead of failing.
-    if isinstance(location, Path) and issubclass(kind, PreTrainedTokenizerBase):
-        found = {path.name for path in (location / name).glob("*")}
-        if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
+    folder = name if subfolder is None else subfolder
+    if isinstance(location, Path) and issubclass(kind, PreTrainedTokenizerBase | ProcessorMixin):
+        found = {path.name for path in (location / folder).glob("*")}
+        if not any(files <= found for files in _VOCABULARIES):
             raise ModelError(
                 f"{name} of the checkpoint {location} is missing or incomplete: fetch the whole checkpoint"
             )
     return load_part(
-        lambda: getattr(kind, method)(str(location), subfolder=name, **_hub(location, config)), name, location, config
+        lambda: getattr(kind, method)(str(location), subfolder=folder, **_hub(location, config)),
+        name,
+        location,
+        config,
+        subfolder=subfolder,
     )
 
 
-def load_part(load: Callable[[], T], name: str, location: Path | str, config: BackboneConfig) -> T:
+def load_part(
+    load: Callable[[], T], name: str, location: Path | str, config: BackboneConfig, *, subfolder: str | None = None
+) -> T:
     """Run a loader of one part and turn its errors into one line.
 
     Raises:
@@ -103,7 +125,8 @@ def load_part(load: Callable[[], T], name: str, location: Path | str, config: Ba
         raise
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(location, Path):
-            raise ModelError(_local_problem(location, name, error)) from error
+            folder = location / (name if subfolder is None else subfolder)
+            raise ModelError(_local_problem(folder, name, location, error)) from error
         where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
         raise ModelError(
             f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere "
@@ -112,8 +135,7 @@ def load_part(load: Callable[[], T], name: str, location: Path | str, config: Ba
         ) from error
 
 
-def _local_problem(location: Path, name: str, error: Exception) -> str:
-    folder = location / name
+def _local_problem(folder: Path, name: str, location: Path, error: Exception) -> str:
     pickles = [path for ending in ("bin", "ckpt", "pt", "pth") for path in sorted(folder.glob(f"*.{ending}"))]
     if pickles and not [*folder.glob("*.safetensors")]:
         return f"{folder} has only pickle weights ({pickles[0].name}), which may run code: convert them to safetensors"

@@ -1,0 +1,153 @@
+"""From a phrase to a mask: what a segmenter gives, and which of the objects it finds are taken.
+
+Source: InstructEdit (arXiv 2305.18047), section 3.2. Two segmenters stand behind the same contract: GroundingDINO with
+SAM (`grounded_sam.py`), the paper's, and CLIPSeg (`clipseg.py`), smaller, which also belongs to the embedded set.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..core.checkpoint import EMBEDDED
+from ..core.errors import InputError
+from ..core.types import Image
+from .grounding_options import GroundingConfig, MaskMode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What answers one phrase in one picture."""
+
+    phrase: str
+    mask: Float[Tensor, "1 height width"]
+    """0 or 1 at the size of the picture, on its device; never all 0."""
+    boxes: Float[Tensor, "boxes 4"]
+    """All candidates in pixels, x1 y1 x2 y2, within the picture; the mask may cover fewer."""
+    scores: Float[Tensor, " boxes"]
+    """Of the candidates, in [0, 1]."""
+    labels: tuple[str, ...] = ()
+    """The words of the phrase each candidate answers, where the segmenter tells."""
+
+
+@runtime_checkable
+class Grounder(Protocol):
+    """Anything that finds phrases in pictures."""
+
+    def ground(self, image: Image, phrases: Sequence[str]) -> tuple[tuple[Found, ...], ...]:
+        """What answers each phrase, per picture of the batch and per phrase.
+
+        Raises:
+            NothingFoundError: if nothing in a picture answers a phrase.
+            InputError: if there are no phrases, or one is empty or too long.
+        """
+        ...
+
+
+_PLURALS = frozenset("people men women children feet teeth mice geese oxen leaves wolves knives".split())
+_SINGULARS = frozenset("bus gas lens iris cactus octopus canvas atlas christmas news chess".split())
+_COUNTS = frozenset("all both two three four five six seven eight nine ten many several some few various".split())
+_PREPOSITIONS = frozenset(
+    "of in on at with without by near behind under above over from next to that who which".split()
+)
+
+
+def is_plural(phrase: str) -> bool:
+    """Whether a phrase names several things, by its counting words or the ending of its head noun.
+
+    "the two dogs" and "people on the bench" are plural, "red bus", "glass of cherries" and "left cube" are not.
+    """
+    words = re.findall(r"[a-z0-9'-]+", phrase.casefold())
+    head: list[str] = []
+    for word in words:
+        if word in _PREPOSITIONS and head:
+            break
+        head.append(word)
+    if not head:
+        return False
+    if _COUNTS & set(head):
+        return True
+    noun = head[-1]
+    return noun in _PLURALS or (noun not in _SINGULARS and re.search(r"[^su'i]s$", noun) is not None)
+
+
+def check_phrases(phrases: Sequence[str], *, lengths: Sequence[int], limit: int) -> None:
+    """Refuse what a segmenter cannot look for.
+
+    Args:
+        phrases: what is to be found.
+        lengths: tokens of each.
+        limit: most tokens the segmenter reads.
+
+    Raises:
+        InputError: if there are no phrases, or one is empty or too long.
+    """
+    if not phrases:
+        raise InputError("expected at least one phrase to look for, got none: name the object")
+    for phrase, length in zip(phrases, lengths, strict=True):
+        if not re.search(r"\w", phrase):
+            raise InputError(f"expected a phrase to look for, got {phrase!r}: name the object")
+        if length > limit:
+            raise InputError(f"expected a phrase of at most {limit} tokens, got {length}: shorten {phrase[:40]!r}...")
+
+
+def choose_mode(mode: MaskMode, phrases: Sequence[str], phrase: str) -> Literal["max", "merge", "first"]:
+    """The rule for one of several phrases.
+
+    Differs from the paper: it does not say which mask is taken; its code takes the first box whatever its score.
+    """
+    if mode != "auto":
+        return mode
+    return "merge" if len(phrases) > 1 or is_plural(phrase) else "max"
+
+
+def pick_candidates(mode: Literal["max", "merge", "first"], scores: Float[Tensor, " boxes"]) -> Int[Tensor, " picked"]:
+    """Indices of the candidates whose masks are united; there must be at least one candidate."""
+    if mode == "merge":
+        return torch.arange(len(scores), device=scores.device)
+    return scores.argmax()[None] if mode == "max" else torch.zeros(1, dtype=torch.long, device=scores.device)
+
+
+def corners_of(boxes: Float[Tensor, "boxes 4"], *, height: int, width: int) -> Float[Tensor, "boxes 4"]:
+    """Boxes given by centre and size as shares of the picture, as corners x1 y1 x2 y2 in pixels within it."""
+    sides = boxes.new_tensor([width, height])
+    centre, size = boxes[:, :2] * sides, boxes[:, 2:].clamp(min=0) * sides
+    corners = torch.stack((centre - size / 2, centre + size / 2), 1)
+    return torch.minimum(corners.clamp(min=0), sides).flatten(1)
+
+
+def load_grounder(
+    config: GroundingConfig,
+    *,
+    device: torch.device | str,
+    model_dir: Path | None = None,
+    offline: bool = False,
+    embedded: bool = False,
+) -> Grounder:
+    """Load a segmenter.
+
+    Args:
+        config: which one, and its thresholds.
+        device: where it runs.
+        model_dir: folder with local copies, looked up before the hub.
+        offline: never ask the hub.
+        embedded: whether the editor itself runs on the embedded set.
+
+    Raises:
+        ModelError: if a checkpoint is missing or incomplete.
+    """
+    if config.segmenter is None:
+        segmenter = {"segmenter": "clipseg", "clipseg": EMBEDDED} if embedded else {"segmenter": "grounded-sam"}
+        config = replace(config, **segmenter)
+    if config.segmenter == "clipseg":
+        from .clipseg import load_clipseg
+
+        return load_clipseg(config, device=device, model_dir=model_dir, offline=offline)
+    from .grounded_sam import load_grounded_sam
+
+    return load_grounded_sam(config, device=device, model_dir=model_dir, offline=offline)
