@@ -1,6 +1,6 @@
 """From a phrase to a mask: what a segmenter gives, and which of the objects it finds are taken.
 
-Source: InstructEdit (arXiv 2305.18047), section 3.2. Two segmenters stand behind the same contract: GroundingDINO with
+Source: InstructEdit (arXiv 2305.18047), section 3.3. Two segmenters stand behind the same contract: GroundingDINO with
 SAM (`grounded_sam.py`), the paper's, and CLIPSeg (`clipseg.py`), smaller, which also belongs to the embedded set.
 """
 
