@@ -12,12 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..editors import BackboneConfig, ModelError, locate_checkpoint
+from ..editors import PUBLISHED, BackboneConfig, ModelError, locate_checkpoint
 
 PACKAGES = ("maskedit", "torch", "torchvision", "diffusers", "transformers", "nerfstudio", "segment-anything")
 METHODS = "nerfstudio.method_configs"
 """Where nerfstudio looks for methods of other packages."""
-PUBLISHED = "timbrooks/instruct-pix2pix"
 EDITORS = {"foi": ("instruct-pix2pix",), "ip2p": ("instruct-pix2pix",)}
 """Kinds of checkpoint that each editor needs."""
 
@@ -60,7 +59,7 @@ class DoctorCommand:
 
     def examine(self) -> dict[str, Any]:
         """Everything that is found, as JSON can hold it."""
-        names = ["embedded", PUBLISHED, *([self.model] if self.model else [])]
+        names = ["embedded", PUBLISHED["instruct-pix2pix"], *([self.model] if self.model else [])]
         configs = [BackboneConfig(model=name, model_dir=self.model_dir, offline=True, device="cpu") for name in names]
         checkpoints = [examine_checkpoint(config, load=self.load) for config in configs]
         usable = [state.model for state in checkpoints if state.place is not None and state.loads is not False]
@@ -86,12 +85,12 @@ def examine_checkpoint(config: BackboneConfig, *, load: bool) -> CheckpointState
     try:
         location = locate_checkpoint(config)
     except ModelError as error:
-        return CheckpointState(model=config.model, kind=kind, place=None, loads=None, note=str(error))
+        return CheckpointState(model=config.model_for(kind), kind=kind, place=None, loads=None, note=str(error))
     place = location if isinstance(location, Path) else _in_hub_cache(location)
     if place is None:
         note = f"fetch it with `hf download {location}`, or put a copy at MODEL_DIR/{location} and pass --model-dir"
-        return CheckpointState(model=config.model, kind=kind, place=None, loads=None, note=note)
-    found = CheckpointState(model=config.model, kind=kind, place=str(place), loads=None, note="")
+        return CheckpointState(model=config.model_for(kind), kind=kind, place=None, loads=None, note=note)
+    found = CheckpointState(model=config.model_for(kind), kind=kind, place=str(place), loads=None, note="")
     return _load_checkpoint(config, found) if load else found
 
 
@@ -102,7 +101,7 @@ def _load_checkpoint(config: BackboneConfig, found: CheckpointState) -> Checkpoi
     silence_libraries()
     try:
         backbone = Backbone.load(config)
-        backbone.require_instruct("foi")
+        backbone.require("instruct-pix2pix", "foi")
     except ModelError as error:
         return replace(found, loads=False, note=str(error))
     return replace(found, loads=True, note=f"knows {backbone.preset.knows}" if backbone.preset.knows else "")

@@ -7,8 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .core.checkpoint import PRESET_FILE as PRESET_FILE
+from .core.checkpoint import PUBLISHED as PUBLISHED
 from .core.checkpoint import BackboneConfig as BackboneConfig
+from .core.checkpoint import CaptionPreset as CaptionPreset
+from .core.checkpoint import CheckpointKind as CheckpointKind
 from .core.checkpoint import CheckpointPreset as CheckpointPreset
+from .core.checkpoint import FoIPreset as FoIPreset
+from .core.checkpoint import InstructPreset as InstructPreset
+from .core.checkpoint import check_kind as check_kind
+from .core.checkpoint import load_preset as load_preset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint
 from .core.chunking import in_chunks as in_chunks
 from .core.errors import InputError as InputError

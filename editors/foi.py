@@ -47,18 +47,18 @@ class FoI:
         Raises:
             ModelError: for any other checkpoint.
         """
-        backbone.require_instruct("foi")
+        backbone.require("instruct-pix2pix", "foi")
         self.backbone = backbone
         self.config = config or FoIConfig()
         preset = backbone.preset
-        self.settings = resolve_run(self.config, preset, noise_level=preset.foi_noise_level)
+        self.settings = resolve_run(self.config, preset.instruct, noise_level=preset.foi.noise_level)
         threshold = self.config.mask_threshold
         squarings = self.config.mask_squarings
         self._masks = _MaskSettings(
-            stride=self.config.mask_stride or preset.mask_stride,
-            stages=self.config.mask_stages or preset.mask_stages,
-            squarings=preset.mask_squarings if squarings is None else squarings,
-            threshold=preset.mask_threshold if threshold is None else threshold,
+            stride=self.config.mask_stride or preset.foi.mask_stride,
+            stages=self.config.mask_stages or preset.foi.mask_stages,
+            squarings=preset.foi.mask_squarings if squarings is None else squarings,
+            threshold=preset.foi.mask_threshold if threshold is None else threshold,
         )
 
     def edit(self, request: EditRequest) -> EditResult:

@@ -27,10 +27,10 @@ class IP2P:
         Raises:
             ModelError: for any other checkpoint.
         """
-        backbone.require_instruct("ip2p")
+        backbone.require("instruct-pix2pix", "ip2p")
         self.backbone = backbone
         self.config = config or IP2PConfig()
-        self.settings = resolve_run(self.config, backbone.preset, noise_level=1.0)
+        self.settings = resolve_run(self.config, backbone.preset.instruct, noise_level=1.0)
 
     def edit(self, request: EditRequest) -> EditResult:
         """Edit a batch of images; several instructions are joined by commas."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from ..editors import (
-    PRESET_FILE,
     BackboneConfig,
-    CheckpointPreset,
     Editor,
     FoIConfig,
     Instruction,
     IP2PConfig,
     ModelError,
+    check_kind,
+    load_preset,
     locate_checkpoint,
 )
 
@@ -78,9 +78,7 @@ class SceneEditorConfig(BackboneConfig):
         given = getattr(self.chosen, name)
         if given is not None:
             return given
-        location = locate_checkpoint(self)
-        stored = _read_json(location, PRESET_FILE) if (Path(location) / PRESET_FILE).is_file() else {}
-        return stored.get(name, getattr(CheckpointPreset, name))
+        return getattr(load_preset(locate_checkpoint(self)).instruct, name)
 
 
 def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:
@@ -102,13 +100,14 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         folder = _fetch_configuration(location, config)
     else:
         return
-    channels = int(_read_json(folder, "unet/config.json").get("in_channels", 4))
-    wanted = 2 * int(_read_json(folder, "vae/config.json").get("latent_channels", 4))
-    if channels != wanted:
-        raise ModelError(
-            f"{config.name} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but {config.model} "
-            f"has {channels}: set --pipeline.editor.model to one such as timbrooks/instruct-pix2pix"
-        )
+    check_kind(
+        "instruct-pix2pix",
+        config.name,
+        int(_read_json(folder, "unet/config.json").get("in_channels", 4)),
+        int(_read_json(folder, "vae/config.json").get("latent_channels", 4)),
+        config.model_for("instruct-pix2pix"),
+        flag="--pipeline.editor.model",
+    )
     _check_instructions(folder, instructions)
 
 

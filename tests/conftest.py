@@ -177,3 +177,114 @@ def _byte_tokenizer() -> Any:
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+
+
+@pytest.fixture(scope="session")
+def clipseg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIPSeg on disk: 64 pixels; its probabilities lie around 0.5 and depend on the phrase."""
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor, ViTImageProcessor
+
+    tokenizer = _byte_tokenizer()
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = CLIPSegConfig(
+        text_config={**_text_config(tokenizer).to_dict(), "model_type": "clipseg_text_model"},
+        vision_config={**layers, "num_hidden_layers": 3, "image_size": 64, "patch_size": 8},
+        projection_dim=32,
+        reduce_dim=16,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=32,
+        extract_layers=[0, 1, 2],
+        # In the last layer the phrase outweighs what random layers make of the picture.
+        conditional_layer=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = CLIPSegForImageSegmentation(config)
+    network.decoder.transposed_convolution.weight.data.mul_(0.1)
+    processor = CLIPSegProcessor(ViTImageProcessor(size={"height": 64, "width": 64}), tokenizer)
+    return _save_pretrained(network, processor, tmp_path_factory.mktemp("clipseg"))
+
+
+@pytest.fixture(scope="session")
+def grounding_dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random GroundingDINO on disk: 20 queries, 16 tokens, and a vocabulary of a few words."""
+    from transformers import BertTokenizer, GroundingDinoConfig, GroundingDinoForObjectDetection
+    from transformers import GroundingDinoImageProcessor, GroundingDinoProcessor, SwinConfig
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *". , a the left red cube sphere dogs".split()]
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[2, 2, 2, 2],
+            window_size=4,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config={
+            "model_type": "bert",
+            "vocab_size": len(words),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 32,
+        },
+        d_model=64,
+        num_queries=20,
+        max_text_len=16,
+        encoder_layers=1,
+        encoder_ffn_dim=32,
+        encoder_attention_heads=4,
+        decoder_layers=2,
+        decoder_ffn_dim=32,
+        decoder_attention_heads=4,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = GroundingDinoForObjectDetection(config)
+    processor = GroundingDinoProcessor(
+        GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
+        BertTokenizer(vocab={word: i for i, word in enumerate(words)}),
+    )
+    return _save_pretrained(network, processor, tmp_path_factory.mktemp("grounding-dino"))
+
+
+@pytest.fixture(scope="session")
+def sam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random SAM on disk: 64 pixels, one block with windows of 3 cells and one without."""
+    from safetensors.torch import save_file
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Sam(
+            ImageEncoderViT(
+                img_size=64,
+                embed_dim=32,
+                depth=2,
+                num_heads=4,
+                out_chans=32,
+                use_rel_pos=True,
+                window_size=3,
+                global_attn_indexes=(1,),
+            ),
+            PromptEncoder(embed_dim=32, image_embedding_size=(4, 4), input_image_size=(64, 64), mask_in_chans=16),
+            MaskDecoder(
+                transformer_dim=32,
+                transformer=TwoWayTransformer(depth=2, embedding_dim=32, num_heads=8, mlp_dim=64),
+                iou_head_hidden_dim=32,
+            ),
+        )
+    path = tmp_path_factory.mktemp("sam") / "sam.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+def _save_pretrained(network: Any, processor: Any, folder: Path) -> Path:
+    from maskedit.editors.core.loading import quiet_loading
+
+    with quiet_loading():
+        network.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return folder

@@ -6,20 +6,13 @@ from pathlib import Path
 
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
-from ...editors import PRESET_FILE, Architecture, Backbone, CheckpointPreset
+from ...editors import PRESET_FILE, Architecture, Backbone, CheckpointPreset, FoIPreset, InstructPreset
 from .editor import build_scheduler
 from .train import TrainedSet
 
 EMBEDDED_PRESET = CheckpointPreset(
-    sampler="ddim",
-    steps=10,
-    guidance_scale=1.6,
-    image_guidance_scale=1.1,
-    foi_noise_level=1.0,
-    mask_stride=1,
-    mask_stages=("up",),
-    mask_squarings=1,
-    mask_threshold=0.45,
+    instruct=InstructPreset(sampler="ddim", steps=10, guidance_scale=1.6, image_guidance_scale=1.1),
+    foi=FoIPreset(noise_level=1.0, mask_stride=1, mask_stages=("up",), mask_squarings=1, mask_threshold=0.45),
     knows="the blocks world (small pictures of spheres, cubes and cylinders)",
 )
 """Settings chosen on validation scenes for the embedded set."""

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .checkpoint import BackboneConfig, CheckpointPreset, load_preset, locate_checkpoint
+from .checkpoint import BackboneConfig, CheckpointKind, CheckpointPreset, check_kind, load_preset, locate_checkpoint
 from .errors import InputError, ModelError
 from .loading import load_configuration, load_network, quiet_loading
 from .types import Branch, Image, Latents, PromptEmbeds, TokenIds
@@ -32,8 +32,8 @@ class Conditioning:
     branches: tuple[Branch, ...]
     embeds: PromptEmbeds
     """Text of all branches, branch-major."""
-    image: Latents | None
-    """Unscaled latents of the condition picture (zeros where a branch has none); None for 4-channel UNets."""
+    channels: Latents | None
+    """What the UNet reads beside the noisy latents, branch-major; None for text-to-image UNets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +73,18 @@ class Backbone:
             network.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, config: BackboneConfig) -> "Backbone":
+    def load(cls, config: BackboneConfig, kind: CheckpointKind = "instruct-pix2pix") -> "Backbone":
         """Load a checkpoint.
+
+        Args:
+            config: names it.
+            kind: what the editor needs; matters only where the configuration leaves open which checkpoint is meant.
 
         Raises:
             ModelError: if it is missing, incomplete, or has only pickle weights.
         """
         device, dtype = resolve_device(config.device, config.dtype)
-        location = locate_checkpoint(config)
+        location = locate_checkpoint(config, kind)
         with quiet_loading(keep_bars=isinstance(location, str)):
             unet = load_network(UNet2DConditionModel, "unet", location, config, torch_dtype=dtype)
             vae = load_network(AutoencoderKL, "vae", location, config, torch_dtype=dtype)
@@ -94,7 +98,7 @@ class Backbone:
             tokenizer=tokenizer,
             scheduler_config=scheduler,
             preset=load_preset(location),
-            name=config.model,
+            name=config.model_for(kind),
         )
         if config.compile:
             backbone.unet.compile()
@@ -163,18 +167,13 @@ class Backbone:
         """Channels of the latents."""
         return int(self.vae.config.latent_channels)
 
-    def require_instruct(self, editor: str) -> None:
-        """Refuse a checkpoint whose UNet takes no condition picture.
+    def require(self, kind: CheckpointKind, editor: str) -> None:
+        """Refuse a checkpoint of another kind than an editor needs.
 
         Raises:
-            ModelError: unless the UNet has twice as many input channels as the latents.
+            ModelError: unless the UNet has as many input channels as that kind.
         """
-        channels, wanted = int(self.unet.config.in_channels), 2 * self.latent_channels
-        if channels != wanted:
-            raise ModelError(
-                f"{editor} needs an InstructPix2Pix checkpoint, a UNet of {wanted} input channels, but "
-                f"{self.name!r} has {channels}: set --model to one such as timbrooks/instruct-pix2pix"
-            )
+        check_kind(kind, editor, int(self.unet.config.in_channels), self.latent_channels, self.name)
 
     def embed(self, texts: Sequence[str]) -> PromptEmbeds:
         """Hidden states of texts; each text is encoded once.
@@ -238,8 +237,11 @@ class Backbone:
         return self.vae.encode(pixels).latent_dist.mode().to(self.dtype)
 
     def scale_latents(self, latents: Latents) -> Latents:
-        """From the autoencoder's latents to those the diffusion runs on."""
-        return latents * self.vae.config.scaling_factor
+        """From the autoencoder's latents to those the diffusion runs on, in float32.
+
+        A run adds up dozens of small steps, each of which half precision would round.
+        """
+        return latents.float() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Image:
@@ -256,7 +258,7 @@ class Backbone:
         *,
         batch: int | None = None,
     ) -> Conditioning:
-        """Lay out the conditions of every branch.
+        """The usual conditions: the prompt for `text` and none for the others; no picture for `uncond`.
 
         Args:
             branches: guidance branches of each UNet call.
@@ -265,13 +267,32 @@ class Backbone:
             batch: number of pictures, where neither text nor image tells; None = as many as the longer of them.
         """
         batch = batch or (len(text) if image is None else len(image))
-        empty = self.embed([""]).expand(batch, -1, -1)
-        text = text.expand(batch, -1, -1)
-        embeds = torch.cat([text if branch == "text" else empty for branch in branches])
+        empty = self.embed([""])
+        texts: dict[Branch, Tensor] = {branch: text if branch == "text" else empty for branch in branches}
         if image is None:
-            return Conditioning(branches=branches, embeds=embeds, image=None)
-        pictures = torch.cat([torch.zeros_like(image) if branch == "uncond" else image for branch in branches])
-        return Conditioning(branches=branches, embeds=embeds, image=pictures)
+            return self.lay_out(texts, batch=batch)
+        zeros = torch.zeros_like(image)
+        return self.lay_out(texts, {branch: zeros if branch == "uncond" else image for branch in branches}, batch=batch)
+
+    def lay_out(
+        self,
+        texts: Mapping[Branch, Float[Tensor, "_ tokens width"]],
+        channels: Mapping[Branch, Latents] | None = None,
+        *,
+        batch: int,
+    ) -> Conditioning:
+        """Put any conditions of any branches in the order of the batch.
+
+        Args:
+            texts: hidden states of each branch's text, one row or one per picture.
+            channels: what the UNet reads beside the noisy latents, for each branch.
+            batch: number of pictures.
+        """
+        return Conditioning(
+            branches=tuple(texts),
+            embeds=torch.cat([text.expand(batch, -1, -1) for text in texts.values()]),
+            channels=None if channels is None else torch.cat([channels[branch] for branch in texts]).to(self.dtype),
+        )
 
     def predict(self, latents: Latents, timestep: Tensor, conditioning: Conditioning) -> dict[Branch, Latents]:
         """The UNet's output for every branch, from ONE call.
@@ -284,8 +305,8 @@ class Backbone:
         self.counts["unet"] += 1
         count = len(conditioning.branches)
         repeated = latents.to(self.dtype).repeat(count, 1, 1, 1)
-        if conditioning.image is not None:
-            repeated = torch.cat([repeated, conditioning.image], 1)
+        if conditioning.channels is not None:
+            repeated = torch.cat([repeated, conditioning.channels], 1)
         times = timestep.expand(len(latents)).repeat(count)
         predicted = self.unet(repeated, times, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
         return dict(zip(conditioning.branches, predicted.chunk(count), strict=True))

@@ -5,7 +5,7 @@ carry its own settings; without one, the published values of the papers hold.
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,16 +14,32 @@ from .errors import ModelError
 
 SamplerName = Literal["ddim", "euler_ancestral"]
 DtypeName = Literal["auto", "float32", "float16", "bfloat16"]
+CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting"]
+"""What a UNet reads beside the noisy latents: a condition picture, nothing, or a mask and the masked picture."""
 EMBEDDED = "embedded"
 PRESET_FILE = "maskedit.json"
+PUBLISHED: dict[CheckpointKind, str] = {
+    "instruct-pix2pix": "timbrooks/instruct-pix2pix",
+    "text-to-image": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+}
+"""Hub id of the published checkpoint of each kind."""
+
+
+_KIND_IN_WORDS: dict[CheckpointKind, str] = {
+    "instruct-pix2pix": "an InstructPix2Pix checkpoint",
+    "text-to-image": "a text-to-image checkpoint",
+    "inpainting": "an inpainting checkpoint",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """Which checkpoint to load, and how to run it."""
 
-    model: str = "timbrooks/instruct-pix2pix"
-    """`embedded` (small, knows only the blocks world), a folder in diffusers layout, or a hub id."""
+    model: str | None = None
+    """`embedded` (small, knows only the blocks world), a folder in diffusers layout, or a hub id; None = the published
+    checkpoint of the kind that the editor needs."""
     revision: str | None = None
     """Commit or tag of a hub id; None = its default branch."""
     model_dir: Path | None = None
@@ -37,10 +53,14 @@ class BackboneConfig:
     compile: bool = False
     """Compile the UNet (worth it from a few dozen edits on)."""
 
+    def model_for(self, kind: CheckpointKind) -> str:
+        """The checkpoint that is meant, where an editor needs one of this kind."""
+        return PUBLISHED[kind] if self.model is None else self.model
+
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointPreset:
-    """Settings that belong to a checkpoint. The defaults are the published ones of InstructPix2Pix and FoI."""
+class InstructPreset:
+    """How to run an InstructPix2Pix checkpoint; the defaults are the published ones."""
 
     sampler: SamplerName = "euler_ancestral"
     steps: int = 100
@@ -49,7 +69,17 @@ class CheckpointPreset:
     """Text guidance S_T."""
     image_guidance_scale: float = 1.5
     """Image guidance S_I."""
-    foi_noise_level: float = 0.8
+
+    def __post_init__(self) -> None:
+        _at_least(self, steps=1, image_guidance_scale=1)
+        _above_one(self, "guidance_scale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoIPreset:
+    """How FoI reads masks from an InstructPix2Pix checkpoint; the defaults are the published ones."""
+
+    noise_level: float = 0.8
     """Share of the noise range FoI starts from."""
     mask_stride: int = 4
     """Latent cells per cell of the attention maps, along each axis."""
@@ -59,39 +89,108 @@ class CheckpointPreset:
     """gamma: how often the map is squared and normalised."""
     mask_threshold: float = 0.55
     """tau."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, mask_stride=1, mask_squarings=0)
+        _shares(self, "noise_level", "mask_threshold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionPreset:
+    """How caption-based editors run a text-to-image or inpainting checkpoint; the defaults are the published ones."""
+
+    steps: int = 50
+    """DDIM steps over the whole noise range."""
+    guidance_scale: float = 7.5
+    """Text guidance."""
+    encoding_ratio: float = 0.5
+    """Share of the noise range a picture is inverted to."""
+    mask_threshold: float = 0.5
+    """theta: level of the normalised noise difference that counts as inside DiffEdit's mask."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, steps=1)
+        _above_one(self, "guidance_scale")
+        _shares(self, "encoding_ratio", "mask_threshold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPreset:
+    """Settings that belong to a checkpoint, by the family of editors that reads them."""
+
+    instruct: InstructPreset = field(default_factory=InstructPreset)
+    foi: FoIPreset = field(default_factory=FoIPreset)
+    caption: CaptionPreset = field(default_factory=CaptionPreset)
     knows: str = ""
     """What the checkpoint was trained on, if it is not general."""
 
-    def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("image_guidance_scale", 1), ("mask_stride", 1), ("mask_squarings", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        for name in ("foi_noise_level", "mask_threshold"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        if self.guidance_scale <= 1:
-            raise ValueError(f"guidance_scale must be above 1, got {self.guidance_scale}")
+
+def _at_least(preset: object, **bounds: int) -> None:
+    for name, low in bounds.items():
+        if getattr(preset, name) < low:
+            raise ValueError(f"{name} must be at least {low}, got {getattr(preset, name)}")
 
 
-def locate_checkpoint(config: BackboneConfig) -> Path | str:
+def _above_one(preset: object, name: str) -> None:
+    if getattr(preset, name) <= 1:
+        raise ValueError(f"{name} must be above 1, got {getattr(preset, name)}")
+
+
+def _shares(preset: object, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(preset, name) <= 1:
+            raise ValueError(f"{name} must be in (0, 1], got {getattr(preset, name)}")
+
+
+def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-pix2pix") -> Path | str:
     """Folder of the checkpoint, or its hub id where no local copy is found.
+
+    Args:
+        config: names it.
+        kind: what the editor needs; decides which published one, or which one of the embedded set, is meant.
 
     Raises:
         ModelError: if a folder was named and is not there or is no checkpoint, or the embedded set is not installed.
     """
-    if config.model == EMBEDDED:
-        folder = Path(str(files("maskedit.editors.embedded"))) / "instruct-pix2pix"
+    model = config.model_for(kind)
+    if model == EMBEDDED:
+        folder = Path(str(files("maskedit.editors.embedded"))) / kind
         return _require_checkpoint(folder, "the embedded set is not installed: train it with `maskedit train embedded`")
-    named = Path(config.model).expanduser()
+    named = Path(model).expanduser()
     if config.model_dir is not None:
-        for place in (config.model_dir / config.model, config.model_dir / named.name):
+        for place in (config.model_dir / model, config.model_dir / named.name):
             if place.is_dir():
                 return _require_checkpoint(place, "expected a folder in diffusers layout")
     if named.is_dir():
         return _require_checkpoint(named, "expected a folder in diffusers layout")
-    if config.model.count("/") != 1 or named.is_absolute() or config.model.startswith((".", "~")):
-        raise ModelError(f"expected a checkpoint folder or a hub id owner/name, found nothing at {config.model!r}")
-    return config.model
+    if model.count("/") != 1 or named.is_absolute() or model.startswith((".", "~")):
+        raise ModelError(f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}")
+    return model
+
+
+def check_kind(
+    kind: CheckpointKind, editor: str, in_channels: int, latent_channels: int, model: str, *, flag: str = "--model"
+) -> None:
+    """Refuse a checkpoint whose UNet reads something else than an editor gives it.
+
+    Args:
+        kind: what the editor needs.
+        editor: its name.
+        in_channels: input channels of the checkpoint's UNet.
+        latent_channels: channels of its latents.
+        model: name of the checkpoint.
+        flag: what to set to another one.
+
+    Raises:
+        ModelError: unless the UNet has as many input channels as that kind.
+    """
+    wanted = {"instruct-pix2pix": 2, "text-to-image": 1, "inpainting": 2}[kind] * latent_channels
+    wanted += kind == "inpainting"
+    if in_channels != wanted:
+        raise ModelError(
+            f"{editor} needs {_KIND_IN_WORDS[kind]}, a UNet of {wanted} input channels, but {model!r} "
+            f"has {in_channels}: set {flag} to one such as {PUBLISHED[kind]}"
+        )
 
 
 def _require_checkpoint(folder: Path, problem: str) -> Path:
@@ -113,26 +212,33 @@ def load_preset(location: Path | str) -> CheckpointPreset:
         stored = json.loads(path.read_text())
         if not isinstance(stored, dict):
             raise ModelError(f"cannot read {path}: expected an object of settings, got a {type(stored).__name__}")
-        return _preset_of(stored)
+        return _read_settings(CheckpointPreset, stored)
     except ValueError as error:
         raise ModelError(f"cannot read {path}: {error}") from error
 
 
-def _preset_of(stored: dict[str, Any]) -> CheckpointPreset:
-    known = {f.name: type(f.default) for f in fields(CheckpointPreset)}
-    unknown = sorted(set(stored) - set(known))
+def _read_settings(kind: Any, stored: dict[str, Any]) -> Any:
+    """A dataclass of settings from what JSON gave, checked value by value."""
+    defaults = {f.name: getattr(kind(), f.name) for f in fields(kind)}
+    unknown = sorted(set(stored) - set(defaults))
     if unknown:
         raise ValueError(f"unknown settings {unknown}")
-    stages = stored.get("mask_stages", ["up"])
-    if not isinstance(stages, list) or not stages or not set(stages) <= {"down", "mid", "up"}:
-        raise ValueError(f"mask_stages must be a list of some of down, mid, up, got {stages!r}")
-    if stored.get("sampler", "ddim") not in get_args(SamplerName):
-        raise ValueError(f"sampler must be one of {get_args(SamplerName)}, got {stored['sampler']!r}")
-    values: dict[str, Any] = {name: tuple(value) if name == "mask_stages" else value for name, value in stored.items()}
-    for name, value in values.items():
-        kind = known[name]
-        # JSON has one kind of number.
-        values[name] = float(value) if kind is float and type(value) is int else value
-        if type(values[name]) is not kind:
-            raise ValueError(f"{name} must be {kind.__name__}, got {value!r}")
-    return CheckpointPreset(**values)
+    values: dict[str, Any] = {}
+    for name, value in stored.items():
+        default = defaults[name]
+        if is_dataclass(default):
+            if not isinstance(value, dict):
+                raise ValueError(f"{name} must be an object of settings, got {value!r}")
+            values[name] = _read_settings(type(default), value)
+        elif name == "mask_stages":
+            if not isinstance(value, list) or not value or not set(value) <= {"down", "mid", "up"}:
+                raise ValueError(f"{name} must be a list of some of down, mid, up, got {value!r}")
+            values[name] = tuple(value)
+        elif name == "sampler" and value not in get_args(SamplerName):
+            raise ValueError(f"{name} must be one of {get_args(SamplerName)}, got {value!r}")
+        else:
+            # JSON has one kind of number.
+            values[name] = float(value) if type(default) is float and type(value) is int else value
+            if type(values[name]) is not type(default):
+                raise ValueError(f"{name} must be {type(default).__name__}, got {value!r}")
+    return kind(**values)

@@ -3,14 +3,15 @@
 Linear guidance means the same for epsilon and for v predictions of one noisy picture.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, ModelError
+from .schedule import DDIMSchedule
 from .types import Branch, LatentMask, Latents
 
 
@@ -23,8 +24,8 @@ class Guidance(Protocol):
         """Branches it needs, in the order of the batch."""
         ...
 
-    def combine(self, noise_pred: Mapping[Branch, Latents], step: int) -> Latents:
-        """The guided prediction of a step."""
+    def combine(self, noise_pred: Mapping[Branch, Latents], step: int, latents: Latents) -> Latents:
+        """The guided prediction of a step, given the noisy latents it was made for."""
         ...
 
 
@@ -78,7 +79,7 @@ class InstructGuidance:
         """Branches of each UNet call."""
         return ("text", "image", "uncond")
 
-    def combine(self, noise_pred: Mapping[Branch, Latents], step: int) -> Latents:
+    def combine(self, noise_pred: Mapping[Branch, Latents], step: int, latents: Latents) -> Latents:
         """Equation 3 of InstructPix2Pix, or Eq. 9 of FoI where there is a weight."""
         weight = None if self.weight is None else self.weight(step)
         return instruct_guidance(noise_pred, self.guidance_scale, self.image_guidance_scale, weight)
@@ -95,6 +96,46 @@ class TextGuidance:
         """Branches of each UNet call."""
         return ("text",) if self.guidance_scale == 1 else ("text", "uncond")
 
-    def combine(self, noise_pred: Mapping[Branch, Latents], step: int) -> Latents:
+    def combine(self, noise_pred: Mapping[Branch, Latents], step: int, latents: Latents) -> Latents:
         """Classifier-free guidance, or the text branch itself."""
         return noise_pred["text"] if self.guidance_scale == 1 else text_guidance(noise_pred, self.guidance_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedGuidance:
+    """MDP-eps_t: the noise of the source picture's own path takes the place of the guided one for some of the steps.
+
+    Source: MDP, arXiv 2303.16765, section 4.3: e = w e_source + (1 - w) e_edit.
+    """
+
+    guidance: Guidance
+    """Gives the edit's own prediction."""
+    source: Float[Tensor, "steps batch channels latent_height latent_width"]
+    """Noise of the source's path at each step."""
+    weights: Sequence[float]
+    """w of each step, in [0, 1]."""
+    schedule: DDIMSchedule
+    """The run's schedule, to mix noise whatever the checkpoint predicts."""
+
+    def __post_init__(self) -> None:
+        if not len(self.weights) == len(self.source) == self.schedule.steps:
+            raise ModelError(
+                f"expected a weight and a source noise for each of {self.schedule.steps} steps, "
+                f"got {len(self.weights)} and {len(self.source)}"
+            )
+        if not all(0 <= weight <= 1 for weight in self.weights):
+            raise InputError(f"weights of a mixture must be in [0, 1], got {tuple(self.weights)}")
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Branches of each UNet call."""
+        return self.guidance.branches
+
+    def combine(self, noise_pred: Mapping[Branch, Latents], step: int, latents: Latents) -> Latents:
+        """The mixture as a model output."""
+        guided = self.guidance.combine(noise_pred, step, latents)
+        weight = self.weights[step]
+        if weight == 0:
+            return guided
+        source = self.schedule.output_of(self.source[step], latents, self.schedule.timesteps[step])
+        return weight * source + (1 - weight) * guided.float()

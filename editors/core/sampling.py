@@ -60,7 +60,7 @@ def sample(
             control.set_step(step)
         model_input = schedule.scale_model_input(latents, step)
         noise_pred = backbone.predict(model_input, schedule.timesteps[step], conditioning)
-        latents = schedule.step(guidance.combine(noise_pred, step), step, latents, generators)
+        latents = schedule.step(guidance.combine(noise_pred, step, latents), step, latents, generators)
         for hook in hooks:
             latents = hook(step, latents)
     return latents

@@ -116,17 +116,50 @@ class DDIMSchedule:
         self, model_output: Latents, latents: Latents, at: Float[Tensor, " #batch"], to: Float[Tensor, " #batch"]
     ) -> Latents:
         """Move latents along the deterministic path from one timestep to another, in either direction."""
+        noise = self.noise_of(model_output, latents, at)
         here, there = self.alpha(at), self.alpha(to)
-        z, output = latents.float(), model_output.float()
+        clean = (latents.float() - (1 - here).sqrt() * noise) / here.sqrt()
+        return (there.sqrt() * clean + (1 - there).sqrt() * noise).to(latents.dtype)
+
+    def noise_of(self, model_output: Latents, latents: Latents, at: Float[Tensor, " #batch"]) -> Latents:
+        """The noise (epsilon) that a model output stands for, in float32.
+
+        Raises:
+            ModelError: if the checkpoint predicts neither epsilon nor v.
+        """
         if self._prediction == "epsilon":
-            eps = output
-            clean = (z - (1 - here).sqrt() * eps) / here.sqrt()
-        elif self._prediction == "v_prediction":
-            clean = here.sqrt() * z - (1 - here).sqrt() * output
-            eps = here.sqrt() * output + (1 - here).sqrt() * z
-        else:
+            return model_output.float()
+        alpha = self._v_alpha(at)
+        return alpha.sqrt() * model_output.float() + (1 - alpha).sqrt() * latents.float()
+
+    def output_of(self, noise: Latents, latents: Latents, at: Float[Tensor, " #batch"]) -> Latents:
+        """The model output that stands for a noise; undoes `noise_of`, in float32.
+
+        Raises:
+            ModelError: if the checkpoint predicts neither epsilon nor v.
+        """
+        if self._prediction == "epsilon":
+            return noise.float()
+        alpha = self._v_alpha(at)
+        return (noise.float() - (1 - alpha).sqrt() * latents.float()) / alpha.sqrt()
+
+    def _v_alpha(self, at: Float[Tensor, " #batch"]) -> Float[Tensor, "#batch 1 1 1"]:
+        if self._prediction != "v_prediction":
             raise ModelError(f"expected a checkpoint that predicts epsilon or v, got {self._prediction!r}")
-        return (there.sqrt() * clean + (1 - there).sqrt() * eps).to(latents.dtype)
+        return self.alpha(at)
+
+    def noise_between(
+        self, noisy: Latents, cleaner: Latents, at: Float[Tensor, " #batch"], to: Float[Tensor, " #batch"]
+    ) -> Latents:
+        """The one noise with which `move` leads from `noisy` at a timestep to `cleaner` at another.
+
+        Zeros where both timesteps have the same noise level, so that any would do.
+        """
+        here, there = self.alpha(at), self.alpha(to)
+        ratio = (there / here).sqrt()
+        factor = (1 - there).sqrt() - ratio * (1 - here).sqrt()
+        wanted = cleaner.float() - ratio * noisy.float()
+        return torch.where(factor == 0, 0.0, wanted / torch.where(factor == 0, 1.0, factor))
 
 
 class EulerAncestralSchedule:

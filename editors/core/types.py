@@ -4,7 +4,7 @@
 1 = may change. Pixels are `height width`, latents `latent_height latent_width`.
 """
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,5 +24,6 @@ TokenIds: TypeAlias = Int[Tensor, "batch tokens"]
 Timesteps: TypeAlias = Float[Tensor, " steps"] | Int[Tensor, " steps"]
 """Training times in the order in which they are visited (descending when denoising)."""
 
-Branch = Literal["text", "image", "uncond"]
-"""A guidance branch: `text` = both conditions, `image` = image condition and empty text, `uncond` = neither."""
+Branch: TypeAlias = str
+"""A guidance branch, picked by name. InstructPix2Pix has `text` = both conditions, `image` = image condition and empty
+text, `uncond` = neither; DiffEdit compares `text` with `source`, the caption of the picture as it is."""

@@ -7,7 +7,7 @@ import torch
 
 from ..core.attention import AttentionEdit, attention_control
 from ..core.backbone import Backbone, Conditioning
-from ..core.checkpoint import CheckpointPreset, SamplerName
+from ..core.checkpoint import InstructPreset, SamplerName
 from ..core.guidance import InstructGuidance
 from ..core.sampling import draw_noise, make_generators, sample
 from ..core.schedule import DDIMSchedule, EulerAncestralSchedule, make_schedule
@@ -28,7 +28,7 @@ class RunSettings:
     noise_level: float
 
 
-def resolve_run(config: InstructConfig, preset: CheckpointPreset, *, noise_level: float) -> RunSettings:
+def resolve_run(config: InstructConfig, preset: InstructPreset, *, noise_level: float) -> RunSettings:
     """Fill what the configuration leaves open from the checkpoint's preset; `noise_level` is the editor's default."""
     return RunSettings(
         sampler=config.sampler or preset.sampler,
@@ -83,7 +83,7 @@ def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings
         bounds=request.noise_levels,
     )
     generators = make_generators(request.seeds, backbone.device)
-    noise = draw_noise(generators, condition.shape[1:], condition.dtype)
+    noise = draw_noise(generators, condition.shape[1:], torch.float32)
     begins_from_noise = settings.noise_level == 1 and request.noise_levels is None
     # A render never comes again, so its latents are not worth keeping; a photo that is its own condition is known.
     is_render = request.condition is not None

@@ -22,7 +22,7 @@ def test_findings_are_json(call: Callable[..., Any], ip2p_folder: Path) -> None:
     assert "maskedit" in findings["ns_train_methods"]
     states = {state["model"]: state for state in findings["checkpoints"]}
     assert states[str(ip2p_folder)]["loads"] is True
-    assert set(states) == {"embedded", PUBLISHED, str(ip2p_folder)}
+    assert set(states) == {"embedded", PUBLISHED["instruct-pix2pix"], str(ip2p_folder)}
     for editor in findings["editors"].values():
         assert str(ip2p_folder) in editor["usable"]
         assert editor["missing"] == []

@@ -31,7 +31,7 @@ def test_each_configuration_has_its_editor(backbone: Backbone, config: EditorCon
 def test_an_editor_loads_with_its_checkpoint(ip2p_folder: Path) -> None:
     editor = load_editor(FoIConfig(), BackboneConfig(model=str(ip2p_folder), device="cpu"))
     assert isinstance(editor, FoI)
-    assert editor.settings.steps == editor.backbone.preset.steps == 100
+    assert editor.settings.steps == editor.backbone.preset.instruct.steps == 100
 
 
 @pytest.mark.parametrize("config", [IP2PConfig(), FoIConfig()])

@@ -14,7 +14,9 @@ from maskedit.editors import (
     EditRequest,
     FoI,
     FoIConfig,
+    FoIPreset,
     Instruction,
+    InstructPreset,
     IP2PConfig,
     ModelError,
     NothingFoundError,
@@ -48,7 +50,7 @@ def foi(backbone: Backbone, **config: Any) -> FoI:
 def plain(backbone: Backbone, made: EditRequest, config: FoIConfig, edit: Any) -> torch.Tensor:
     """InstructPix2Pix with FoI's start and the explicit attention of an edit that does nothing."""
     common = {"steps": config.steps, "sampler": config.sampler, "keep_outside": "paper"}
-    settings = resolve_run(IP2PConfig(**common), backbone.preset, noise_level=config.noise_level or 0.8)
+    settings = resolve_run(IP2PConfig(**common), backbone.preset.instruct, noise_level=config.noise_level or 0.8)
     prepared = prepare_pass(made, backbone, settings, compose_instructions(made.instructions, backbone.tokenizer))
     return prepared.run(InstructGuidance(), [edit]).clamp(0, 1)
 
@@ -59,9 +61,9 @@ def weights(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor | None]:
     seen: list[torch.Tensor | None] = []
     combine = InstructGuidance.combine
 
-    def watched(self: InstructGuidance, noise_pred: Mapping, step: int) -> torch.Tensor:
+    def watched(self: InstructGuidance, noise_pred: Mapping, step: int, latents: torch.Tensor) -> torch.Tensor:
         seen.append(self.weight(step))
-        return combine(self, noise_pred, step)
+        return combine(self, noise_pred, step, latents)
 
     monkeypatch.setattr(InstructGuidance, "combine", watched)
     return seen
@@ -370,13 +372,8 @@ def test_every_option_acts(backbone: Backbone, pictures: Pictures, option: dict[
 
 def test_the_preset_of_a_checkpoint_fills_what_is_open(variant: Callable[..., Backbone], pictures: Pictures) -> None:
     preset = CheckpointPreset(
-        sampler="ddim",
-        steps=5,
-        foi_noise_level=0.6,
-        mask_stride=2,
-        mask_stages=("up",),
-        mask_squarings=1,
-        mask_threshold=0.3,
+        instruct=InstructPreset(sampler="ddim", steps=5),
+        foi=FoIPreset(noise_level=0.6, mask_stride=2, mask_stages=("up",), mask_squarings=1, mask_threshold=0.3),
     )
     backbone = variant(preset=preset)
     result = FoI(backbone).edit(request(pictures()))

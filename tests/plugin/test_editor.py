@@ -83,6 +83,6 @@ def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_p
     scene = SceneEditorConfig(model=str(ip2p_folder))
     assert (scene.resolved("sampler"), scene.resolved("steps")) == ("ddim", 20)
     (tmp_path / "model_index.json").write_text("{}")
-    (tmp_path / PRESET_FILE).write_text('{"sampler": "ddim", "steps": 7}')
+    (tmp_path / PRESET_FILE).write_text('{"instruct": {"sampler": "ddim", "steps": 7}}')
     config = replace(config, model=str(tmp_path))
     assert [config.resolved(name) for name in ("sampler", "steps", "guidance_scale")] == ["ddim", 7, 7.5]

@@ -20,7 +20,9 @@ from maskedit.editors import (
     BackboneConfig,
     CheckpointPreset,
     EditRequest,
+    FoIPreset,
     Instruction,
+    InstructPreset,
     IP2PConfig,
     make_editor,
 )
@@ -74,7 +76,11 @@ def test_the_backbone_holds_the_trained_weights_and_settings(backbone: Backbone,
 
 
 def test_a_preset_is_read_back_equal(trained: TrainedSet, tmp_path: Path):
-    preset = CheckpointPreset(sampler="ddim", steps=7, mask_stages=("down", "up"), mask_threshold=0.25, knows="nothing")
+    preset = CheckpointPreset(
+        instruct=InstructPreset(sampler="ddim", steps=7),
+        foi=FoIPreset(mask_stages=("down", "up"), mask_threshold=0.25),
+        knows="nothing",
+    )
     export_set(trained, tmp_path, preset=preset)
     assert Backbone.load(BackboneConfig(model=str(tmp_path), device="cpu")).preset == preset
 
@@ -108,8 +114,8 @@ def test_diffusers_own_pipeline_edits_as_ours_does(folder: Path, backbone: Backb
         TEXT,
         image=image,
         num_inference_steps=3,
-        guidance_scale=EMBEDDED_PRESET.guidance_scale,
-        image_guidance_scale=EMBEDDED_PRESET.image_guidance_scale,
+        guidance_scale=EMBEDDED_PRESET.instruct.guidance_scale,
+        image_guidance_scale=EMBEDDED_PRESET.instruct.image_guidance_scale,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).images

@@ -53,7 +53,7 @@ def test_the_unet_has_16_cross_attention_layers(published: Backbone) -> None:
 
 def test_sizes_of_the_published_checkpoints(published: Backbone) -> None:
     assert (published.native_size, published.vae_scale_factor, published.latent_channels) == (512, 8, 4)
-    published.require_instruct("ip2p")
+    published.require("instruct-pix2pix", "ip2p")
 
 
 def test_stable_diffusion_differs_in_its_input_only() -> None:

@@ -63,8 +63,8 @@ def test_half_precision_loads_and_runs(ip2p_folder: Path, pictures: Pictures, dt
 
 def test_its_own_settings_come_with_a_checkpoint(ip2p_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(ip2p_folder, tmp_path / "own"))
-    (folder / "maskedit.json").write_text(json.dumps({"steps": 7}))
-    assert Backbone.load(cpu(folder)).preset.steps == 7
+    (folder / "maskedit.json").write_text(json.dumps({"instruct": {"steps": 7}}))
+    assert Backbone.load(cpu(folder)).preset.instruct.steps == 7
     (folder / "maskedit.json").write_text(json.dumps({"stops": 7}))
     with pytest.raises(ModelError, match="unknown settings"):
         Backbone.load(cpu(folder))
@@ -85,11 +85,11 @@ def test_a_hub_id_that_is_not_here_says_what_to_fetch(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_condition_picture_is_refused(sd_backbone: Backbone, backbone: Backbone) -> None:
-    backbone.require_instruct("foi")
+    backbone.require("instruct-pix2pix", "foi")
     with pytest.raises(
         ModelError, match="foi needs an InstructPix2Pix checkpoint, a UNet of 8 input channels"
     ) as caught:
-        sd_backbone.require_instruct("foi")
+        sd_backbone.require("instruct-pix2pix", "foi")
     assert "has 4" in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_conditions_are_laid_out_by_branch(backbone: Backbone, pictures: Picture
     text = backbone.embed(["make it red"])
     laid = backbone.condition(BRANCHES, text, condition)
     empty = backbone.embed([""])
-    for row, (embeds, image) in enumerate(zip(laid.embeds.split(2), laid.image.split(2), strict=True)):
+    for row, (embeds, image) in enumerate(zip(laid.embeds.split(2), laid.channels.split(2), strict=True)):
         assert torch.equal(embeds, (text if BRANCHES[row] == "text" else empty).expand(2, -1, -1))
         assert torch.equal(image, torch.zeros_like(condition) if BRANCHES[row] == "uncond" else condition)
 
@@ -195,11 +195,21 @@ def test_one_unet_call_serves_every_branch(variant: Callable[..., Backbone], pic
 
 def test_checkpoints_without_a_condition_picture_run_too(sd_backbone: Backbone) -> None:
     conditioning = sd_backbone.condition(("text", "uncond"), sd_backbone.embed(["a cube"]))
-    assert conditioning.image is None
+    assert conditioning.channels is None
     predicted = sd_backbone.predict(torch.randn(1, 4, 16, 16), torch.tensor([10.0]), conditioning)
     assert {branch: value.shape for branch, value in predicted.items()} == dict.fromkeys(
         ("text", "uncond"), (1, 4, 16, 16)
     )
+
+
+def test_any_texts_and_channels_of_any_branches_are_laid_out(sd_backbone: Backbone) -> None:
+    texts = {"source": sd_backbone.embed(["a cube", "a ball"]), "text": sd_backbone.embed(["a hat"])}
+    extra = torch.randn(2, 5, 16, 16)
+    laid = sd_backbone.lay_out(texts, dict.fromkeys(texts, extra), batch=2)
+    assert laid.branches == ("source", "text")
+    assert torch.equal(laid.embeds, torch.cat([texts["source"], texts["text"].expand(2, -1, -1)]))
+    assert torch.equal(laid.channels, torch.cat([extra, extra]))
+    assert sd_backbone.lay_out(texts, batch=2).channels is None
 
 
 COMPILED = """

@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from maskedit.editors import PRESET_FILE, BackboneConfig, CheckpointPreset, ModelError, locate_checkpoint
-from maskedit.editors.core.checkpoint import load_preset
+from maskedit.editors import (
+    PRESET_FILE,
+    PUBLISHED,
+    BackboneConfig,
+    CaptionPreset,
+    CheckpointKind,
+    CheckpointPreset,
+    FoIPreset,
+    InstructPreset,
+    ModelError,
+    load_preset,
+    locate_checkpoint,
+)
 
 
 def place(folder: Path) -> Path:
@@ -47,18 +58,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_without_settings_has_the_published_ones(tmp_path: Path) -> None:
     preset = load_preset(place(tmp_path / "plain"))
     assert preset == CheckpointPreset()
-    assert (preset.sampler, preset.steps, preset.guidance_scale, preset.image_guidance_scale) == (
-        "euler_ancestral",
-        100,
-        7.5,
-        1.5,
+    assert preset.instruct == InstructPreset(
+        sampler="euler_ancestral", steps=100, guidance_scale=7.5, image_guidance_scale=1.5
     )
-    assert (preset.foi_noise_level, preset.mask_stride, preset.mask_squarings, preset.mask_threshold) == (
-        0.8,
-        4,
-        3,
-        0.55,
+    assert preset.foi == FoIPreset(
+        noise_level=0.8, mask_stride=4, mask_stages=("down", "mid", "up"), mask_squarings=3, mask_threshold=0.55
     )
+    assert preset.caption == CaptionPreset(steps=50, guidance_scale=7.5, encoding_ratio=0.5, mask_threshold=0.5)
 
 
 def test_a_hub_id_has_the_published_settings() -> None:
@@ -67,27 +73,39 @@ def test_a_hub_id_has_the_published_settings() -> None:
 
 def test_own_settings_are_read(tmp_path: Path) -> None:
     folder = place(tmp_path / "own")
-    stored = {"sampler": "ddim", "steps": 20, "guidance_scale": 2.5, "mask_stages": ["up"], "knows": "blocks"}
+    stored = {
+        "instruct": {"sampler": "ddim", "steps": 20, "guidance_scale": 2},
+        "foi": {"mask_stages": ["up"]},
+        "caption": {"encoding_ratio": 0.7},
+        "knows": "blocks",
+    }
     (folder / PRESET_FILE).write_text(json.dumps(stored))
     assert load_preset(folder) == CheckpointPreset(
-        sampler="ddim", steps=20, guidance_scale=2.5, mask_stages=("up",), knows="blocks"
+        instruct=InstructPreset(sampler="ddim", steps=20, guidance_scale=2.0),
+        foi=FoIPreset(mask_stages=("up",)),
+        caption=CaptionPreset(encoding_ratio=0.7),
+        knows="blocks",
     )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"step": 20, "steps": 3}', r"unknown settings \['step'\]"),
+        ('{"step": 20, "knows": "x"}', r"unknown settings \['step'\]"),
+        ('{"instruct": {"step": 20}}', r"unknown settings \['step'\]"),
         ("{not json", "cannot read"),
         ("[1, 2]", "expected an object of settings"),
-        ('{"steps": "many"}', "steps must be int"),
-        ('{"steps": 0}', "steps must be at least 1"),
-        ('{"guidance_scale": 1}', "guidance_scale must be above 1"),
-        ('{"image_guidance_scale": 0.5}', "image_guidance_scale must be at least 1"),
-        ('{"foi_noise_level": 0}', "foi_noise_level must be in"),
-        ('{"mask_threshold": 2.0}', "mask_threshold must be in"),
-        ('{"mask_stages": ["middle"]}', "mask_stages must be"),
-        ('{"sampler": "magic"}', "sampler must be"),
+        ('{"foi": 3}', "foi must be an object of settings"),
+        ('{"instruct": {"steps": "many"}}', "steps must be int"),
+        ('{"instruct": {"steps": 0}}', "steps must be at least 1"),
+        ('{"instruct": {"guidance_scale": 1}}', "guidance_scale must be above 1"),
+        ('{"instruct": {"image_guidance_scale": 0.5}}', "image_guidance_scale must be at least 1"),
+        ('{"foi": {"noise_level": 0}}', "noise_level must be in"),
+        ('{"foi": {"mask_threshold": 2.0}}', "mask_threshold must be in"),
+        ('{"foi": {"mask_stages": ["middle"]}}', "mask_stages must be"),
+        ('{"instruct": {"sampler": "magic"}}', "sampler must be"),
+        ('{"caption": {"encoding_ratio": 1.5}}', "encoding_ratio must be in"),
+        ('{"caption": {"guidance_scale": 0.5}}', "guidance_scale must be above 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
@@ -105,6 +123,16 @@ def test_the_embedded_set_is_found_or_says_how_to_get_it(monkeypatch: pytest.Mon
         locate_checkpoint(BackboneConfig(model="embedded"))
     place(tmp_path / "instruct-pix2pix")
     assert locate_checkpoint(BackboneConfig(model="embedded")) == tmp_path / "instruct-pix2pix"
+
+
+@pytest.mark.parametrize("kind", ["instruct-pix2pix", "text-to-image", "inpainting"])
+def test_what_an_editor_needs_decides_which_checkpoint_is_meant(
+    kind: CheckpointKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert locate_checkpoint(BackboneConfig(), kind) == PUBLISHED[kind]
+    monkeypatch.setattr("maskedit.editors.core.checkpoint.files", lambda package: tmp_path)
+    folder = place(tmp_path / kind)
+    assert locate_checkpoint(BackboneConfig(model="embedded"), kind) == folder
 
 
 def test_a_checkpoint_in_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

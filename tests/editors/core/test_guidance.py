@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from maskedit.editors import InputError
+from maskedit.editors import InputError, ModelError
 from maskedit.editors.core.guidance import (
     Guidance,
     InstructGuidance,
+    MixedGuidance,
     TextGuidance,
     instruct_guidance,
     text_guidance,
 )
+from maskedit.editors.core.schedule import DDIMSchedule, make_schedule
 
 SHAPE = (2, 4, 6, 6)
 
@@ -84,7 +86,7 @@ def test_i11_the_weight_is_asked_at_every_step() -> None:
 
     guidance = InstructGuidance(weight=weight)
     noise_pred = predictions()
-    results = [guidance.combine(noise_pred, step) for step in range(4)]
+    results = [guidance.combine(noise_pred, step, noise_pred["text"]) for step in range(4)]
     assert asked == [0, 1, 2, 3]
     assert torch.equal(results[1], instruct_guidance(noise_pred, 7.5, 1.5, half_mask()))
     assert torch.equal(results[2], instruct_guidance(noise_pred, 7.5, 1.5))
@@ -105,10 +107,41 @@ def test_branches_are_named() -> None:
 
 def test_text_guidance_of_one_is_the_text_branch_itself() -> None:
     noise_pred = {"text": predictions()["text"]}
-    assert TextGuidance(guidance_scale=1.0).combine(noise_pred, 0) is noise_pred["text"]
+    assert TextGuidance(guidance_scale=1.0).combine(noise_pred, 0, noise_pred["text"]) is noise_pred["text"]
 
 
 @pytest.mark.parametrize("scales", [(1.0, 1.5), (7.5, 0.9)])
 def test_scales_without_an_image_branch_are_refused(scales: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="three-branch guidance needs"):
         InstructGuidance(guidance_scale=scales[0], image_guidance_scale=scales[1])
+
+
+def mixed(weights: tuple[float, ...], prediction: str = "epsilon") -> tuple[MixedGuidance, DDIMSchedule]:
+    config = {"beta_schedule": "scaled_linear", "prediction_type": prediction}
+    schedule = make_schedule("ddim", len(weights), config=config, device=torch.device("cpu"))
+    assert isinstance(schedule, DDIMSchedule)
+    source = torch.randn((len(weights), *SHAPE), generator=torch.Generator().manual_seed(7))
+    guidance = TextGuidance(guidance_scale=3.0)
+    return MixedGuidance(guidance=guidance, source=source, weights=weights, schedule=schedule), schedule
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_mixture_is_one_of_noises_whatever_the_checkpoint_predicts(prediction: str) -> None:
+    guidance, schedule = mixed((1.0, 0.0, 0.25), prediction)
+    noise_pred, latents = predictions(), predictions(3)["text"]
+    for step, weight in enumerate(guidance.weights):
+        at = schedule.timesteps[step]
+        edit = schedule.noise_of(text_guidance(noise_pred, 3.0), latents, at)
+        expected = weight * guidance.source[step] + (1 - weight) * edit
+        combined = guidance.combine(noise_pred, step, latents)
+        torch.testing.assert_close(schedule.noise_of(combined, latents, at), expected, atol=1e-4, rtol=1e-4)
+    assert guidance.branches == ("text", "uncond")
+    assert isinstance(guidance, Guidance)
+
+
+def test_mixtures_that_do_not_fit_a_run_are_refused() -> None:
+    with pytest.raises(InputError, match=r"weights of a mixture must be in \[0, 1\]"):
+        mixed((0.5, 1.5))
+    guidance, schedule = mixed((0.5, 0.5))
+    with pytest.raises(ModelError, match="a weight and a source noise for each of 2 steps"):
+        MixedGuidance(guidance=TextGuidance(), source=guidance.source[:1], weights=(0.5, 0.5), schedule=schedule)

@@ -57,22 +57,26 @@ def test_steps_equal_diffusers_inverse_scheduler(
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("ask_at", ["target", "start"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_trajectory_equals_diffusers_inverse_scheduler(
-    variant: Callable[..., Backbone], clean: torch.Tensor, conditioning: Conditioning, prediction: str
+    variant: Callable[..., Backbone], clean: torch.Tensor, conditioning: Conditioning, prediction: str, ask_at: Any
 ) -> None:
-    """With the prediction at the cleaner end of each step, as in the paper."""
+    """With the prediction at the noisier end of each step, as DiffEdit has it, or at the cleaner one, as in DDIM."""
     config = {"prediction_type": prediction, "clip_sample": False, "timestep_spacing": "leading"}
     backbone = variant(**config)
     theirs = DDIMInverseScheduler.from_config(dict(backbone.scheduler_config))
     theirs.set_timesteps(6)
-    points = invert(backbone, clean, conditioning=conditioning, guidance=GUIDANCE, schedule=schedule_of(backbone, 6))
+    schedule = schedule_of(backbone, 6)
+    points = invert(backbone, clean, conditioning=conditioning, guidance=GUIDANCE, schedule=schedule, ask_at=ask_at)
     assert backbone.counts["unet"] == 6
     assert points.shape == (7, *clean.shape)
     assert torch.equal(points[0], clean)
     expected, asked = clean, 0
     for step, timestep in enumerate(theirs.timesteps):
-        output = backbone.predict(expected, torch.tensor([float(asked)]), conditioning)["text"]
+        output = backbone.predict(
+            expected, torch.tensor([float(timestep if ask_at == "target" else asked)]), conditioning
+        )["text"]
         expected = theirs.step(output, timestep, expected, return_dict=False)[0]
         asked = int(timestep)
         torch.testing.assert_close(points[step + 1], expected, atol=1e-4, rtol=1e-3)

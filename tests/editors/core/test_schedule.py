@@ -190,3 +190,30 @@ def test_a_checkpoint_that_predicts_samples_is_refused() -> None:
 
 def test_euler_ancestral_is_the_library_s() -> None:
     assert isinstance(make_schedule("euler_ancestral", 3, config=CONFIG, device=CPU), EulerAncestralSchedule)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_noise_and_output_are_two_forms_of_one_prediction(prediction: str) -> None:
+    schedule = make_schedule("ddim", 5, config={**CONFIG, "prediction_type": prediction}, device=CPU)
+    assert isinstance(schedule, DDIMSchedule)
+    output, latents = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    at = schedule.timesteps[2]
+    noise = schedule.noise_of(output, latents, at)
+    torch.testing.assert_close(schedule.output_of(noise, latents, at), output, atol=1e-5, rtol=1e-4)
+    if prediction == "epsilon":
+        assert torch.equal(noise, output)
+    else:
+        theirs = DDIMScheduler.from_config({**CONFIG, "prediction_type": prediction})
+        alpha = theirs.alphas_cumprod[int(at)]
+        assert torch.equal(noise, alpha.sqrt() * output + (1 - alpha).sqrt() * latents)
+
+
+def test_the_noise_between_two_points_leads_from_one_to_the_other() -> None:
+    schedule = make_schedule("ddim", 5, config=CONFIG, device=CPU)
+    assert isinstance(schedule, DDIMSchedule)
+    noisy, cleaner = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    at, to = schedule.timesteps[2], schedule.following[2]
+    noise = schedule.noise_between(noisy, cleaner, at, to)
+    output = schedule.output_of(noise, noisy, at)
+    torch.testing.assert_close(schedule.move(output, noisy, at, to), cleaner, atol=1e-4, rtol=1e-4)
+    assert torch.equal(schedule.noise_between(noisy, noisy, at, at), torch.zeros_like(noisy))

@@ -39,7 +39,3 @@ def test_timesteps_may_be_whole_or_not() -> None:
     floats, ints = get_args(types.Timesteps)
     assert isinstance(torch.linspace(999, 0, 5), floats)
     assert isinstance(torch.arange(5), ints)
-
-
-def test_there_are_three_branches() -> None:
-    assert get_args(types.Branch) == ("text", "image", "uncond")

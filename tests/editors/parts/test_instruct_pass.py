@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import CheckpointPreset, EditRequest, FoIConfig, Instruction, IP2PConfig, compose_instructions
+from maskedit.editors import EditRequest, FoIConfig, Instruction, InstructPreset, IP2PConfig, compose_instructions
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.guidance import InstructGuidance
 from maskedit.editors.parts.instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run
@@ -24,11 +24,11 @@ def test_the_published_settings_are_the_defaults() -> None:
     expected = RunSettings(
         sampler="euler_ancestral", steps=100, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=0.8
     )
-    assert resolve_run(FoIConfig(), CheckpointPreset(), noise_level=0.8) == expected
+    assert resolve_run(FoIConfig(), InstructPreset(), noise_level=0.8) == expected
 
 
 def test_a_checkpoint_s_preset_fills_what_is_left_open() -> None:
-    preset = CheckpointPreset(sampler="ddim", steps=20, guidance_scale=2.5, image_guidance_scale=1.2)
+    preset = InstructPreset(sampler="ddim", steps=20, guidance_scale=2.5, image_guidance_scale=1.2)
     resolved = resolve_run(IP2PConfig(steps=7), preset, noise_level=1.0)
     assert resolved == RunSettings(
         sampler="ddim", steps=7, guidance_scale=2.5, image_guidance_scale=1.2, noise_level=1.0
@@ -37,7 +37,7 @@ def test_a_checkpoint_s_preset_fills_what_is_left_open() -> None:
 
 def test_an_own_setting_wins_over_the_preset() -> None:
     config = IP2PConfig(sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5)
-    resolved = resolve_run(config, CheckpointPreset(), noise_level=1.0)
+    resolved = resolve_run(config, InstructPreset(), noise_level=1.0)
     assert resolved == RunSettings(
         sampler="ddim", steps=9, guidance_scale=3.0, image_guidance_scale=1.0, noise_level=0.5
     )
@@ -50,7 +50,7 @@ def test_a_full_run_starts_from_pure_noise_and_does_not_encode_the_image(
     prepared = prepare(backbone, pictures(), condition=pictures(seed=1), seeds=(3,))
     assert backbone.counts["image"] == 1
     assert torch.equal(prepared.latents, torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(3)))
-    assert torch.equal(prepared.conditioning.image[:1], backbone.encode(pictures(seed=1)))
+    assert torch.equal(prepared.conditioning.channels[:1], backbone.encode(pictures(seed=1)))
 
 
 def test_a_partial_run_starts_from_the_image_and_is_conditioned_on_the_condition(
@@ -62,7 +62,7 @@ def test_a_partial_run_starts_from_the_image_and_is_conditioned_on_the_condition
     noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(3))
     clean = backbone.scale_latents(backbone.encode(pictures()))
     assert torch.equal(prepared.latents, prepared.schedule.start(clean, noise))
-    assert torch.equal(prepared.conditioning.image[:1], backbone.encode(pictures(seed=1)))
+    assert torch.equal(prepared.conditioning.channels[:1], backbone.encode(pictures(seed=1)))
 
 
 def test_noise_levels_of_a_request_win_and_start_from_the_image(backbone: Backbone, pictures: Pictures) -> None:
