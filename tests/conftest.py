@@ -200,7 +200,7 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = CLIPSegForImageSegmentation(config)
-    network.decoder.transposed_convolution.weight.data.mul_(0.1)
+    network.get_parameter("decoder.transposed_convolution.weight").data.mul_(0.1)
     processor = CLIPSegProcessor(ViTImageProcessor(size={"height": 64, "width": 64}), tokenizer)
     return _save_pretrained(network, processor, tmp_path_factory.mktemp("clipseg"))
 
@@ -208,19 +208,25 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def grounding_dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random GroundingDINO on disk: 20 queries, 16 tokens, and a vocabulary of a few words."""
-    from transformers import BertTokenizer, GroundingDinoConfig, GroundingDinoForObjectDetection
-    from transformers import GroundingDinoImageProcessor, GroundingDinoProcessor, SwinConfig
+    from transformers import (
+        BertTokenizer,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+    )
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *". , a the left red cube sphere dogs".split()]
     config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=16,
-            depths=[1, 1, 1, 1],
-            num_heads=[2, 2, 2, 2],
-            window_size=4,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
+        backbone_config={
+            "model_type": "swin",
+            "image_size": 64,
+            "embed_dim": 16,
+            "depths": [1, 1, 1, 1],
+            "num_heads": [2, 2, 2, 2],
+            "window_size": 4,
+            "out_features": ["stage2", "stage3", "stage4"],
+        },
         text_config={
             "model_type": "bert",
             "vocab_size": len(words),

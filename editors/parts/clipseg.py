@@ -82,13 +82,14 @@ class CLIPSegGrounder:
         Raises:
             InputError: if there are no phrases, or one is empty or too long.
         """
-        tokens = self.processor.tokenizer(list(phrases), padding=True, return_tensors="pt", verbose=False)
         network: Any = self.network
+        tokenize = self.processor.tokenizer
         check_phrases(
             phrases,
-            lengths=tokens.attention_mask.sum(1).tolist(),
+            count_tokens=lambda phrase: len(tokenize(phrase, verbose=False).input_ids),
             limit=network.config.text_config.max_position_embeddings,
         )
+        tokens = tokenize(list(phrases), padding=True, return_tensors="pt")
         pictures = [image_to_pil(picture[None]) for picture in image]
         pixels = self.processor.image_processor(images=pictures, return_tensors="pt").pixel_values.to(network.device)
         maps: list[Mask] = []

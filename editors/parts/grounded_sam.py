@@ -81,19 +81,23 @@ class GroundedSam:
         """
         # The network is typed as a dozen optional tensors.
         detector: Any = self.detector
-        texts = [detection_text(phrase) for phrase in phrases]
-        ids = [self.processor.tokenizer(text, return_tensors="pt", verbose=False).to(detector.device) for text in texts]
-        check_phrases(phrases, lengths=[row.input_ids.shape[1] for row in ids], limit=detector.config.max_text_len)
+        tokenize = self.processor.tokenizer
+        check_phrases(
+            phrases,
+            count_tokens=lambda phrase: len(tokenize(detection_text(phrase), verbose=False).input_ids),
+            limit=detector.config.max_text_len,
+        )
         pictures = [image_to_pil(picture[None]) for picture in image]
         pixels = self.processor.image_processor(images=pictures, return_tensors="pt").to(detector.device)
         columns: list[list[Boxes]] = []
-        for phrase, row in zip(phrases, ids, strict=True):
-            words = {name: value.expand(len(image), -1) for name, value in row.items()}
+        for phrase in phrases:
+            tokens = tokenize(detection_text(phrase), return_tensors="pt").to(detector.device)
+            words = {name: value.expand(len(image), -1) for name, value in tokens.items()}
             outputs = detector(pixel_values=pixels.pixel_values, pixel_mask=pixels.pixel_mask, **words)
             probabilities = outputs.logits.float().sigmoid()
             columns.append(
                 [
-                    self._choose(phrase, row.input_ids[0], values, boxes.float(), image)
+                    self._choose(phrase, tokens.input_ids[0], values, boxes.float(), image)
                     for values, boxes in zip(probabilities, outputs.pred_boxes, strict=True)
                 ]
             )

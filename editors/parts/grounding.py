@@ -5,7 +5,7 @@ SAM (`grounded_sam.py`), the paper's, and CLIPSeg (`clipseg.py`), smaller, which
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -76,12 +76,12 @@ def is_plural(phrase: str) -> bool:
     return noun in _PLURALS or (noun not in _SINGULARS and re.search(r"[^su'i]s$", noun) is not None)
 
 
-def check_phrases(phrases: Sequence[str], *, lengths: Sequence[int], limit: int) -> None:
+def check_phrases(phrases: Sequence[str], *, count_tokens: Callable[[str], int], limit: int) -> None:
     """Refuse what a segmenter cannot look for.
 
     Args:
         phrases: what is to be found.
-        lengths: tokens of each.
+        count_tokens: how many tokens the segmenter makes of a phrase.
         limit: most tokens the segmenter reads.
 
     Raises:
@@ -89,9 +89,10 @@ def check_phrases(phrases: Sequence[str], *, lengths: Sequence[int], limit: int)
     """
     if not phrases:
         raise InputError("expected at least one phrase to look for, got none: name the object")
-    for phrase, length in zip(phrases, lengths, strict=True):
+    for phrase in phrases:
         if not re.search(r"\w", phrase):
             raise InputError(f"expected a phrase to look for, got {phrase!r}: name the object")
+        length = count_tokens(phrase)
         if length > limit:
             raise InputError(f"expected a phrase of at most {limit} tokens, got {length}: shorten {phrase[:40]!r}...")
 
