@@ -6,24 +6,18 @@ FoI (arXiv 2312.10113) names keywords by hand or by a language model; this rule 
 
 import re
 
+from .language_words import ADDED, DEGREES, PERSONAL, PLAIN_RESULTS, PREPOSITIONS, RELATIVES
+
 _VERBS = frozenset(
     "make turn change paint color colour dye recolor replace remove delete erase take get rid give put add insert "
     "place have let set transform convert edit swap draw cover wrap render show what would as if were was he she they "
     "be look like could should please can you the a an this that these those some all every each and".split()
 )
-_PRONOUNS = frozenset("it its him his her them their he she they".split())
 _PARTICLES = frozenset("away out off up".split())
-_STOPS = frozenset(
-    "to into with by of from on onto in at under over near behind beside between wear wearing look looks become "
-    "becomes so and as that which who using top front next".split()
+_STOPS = (
+    PREPOSITIONS | RELATIVES | frozenset("wear wearing look looks become becomes so and as using top front".split())
 )
-_RESULTS = frozenset(
-    "red green blue yellow purple cyan white black orange pink brown gray grey gold golden silver bigger smaller "
-    "larger big small large tall taller short shorter wide wider old older young younger shiny matte dark darker "
-    "bright brighter light lighter colorful wooden metallic metal transparent happy sad angry".split()
-)
-_DEGREES = frozenset("much more most very slightly little bit even far too".split())
-_ADDING = frozenset("add insert put place draw give".split())
+_ADDING = ADDED | {"give"}
 
 
 def choose_keyword(text: str) -> str:
@@ -34,9 +28,9 @@ def choose_keyword(text: str) -> str:
     words = re.findall(r"[\w'-]+", text)
     lowered = [word.casefold() for word in words]
     start = 0
-    while start < len(words) and lowered[start] in _VERBS | _PARTICLES | _PRONOUNS:
+    while start < len(words) and lowered[start] in _VERBS | _PARTICLES | PERSONAL:
         start += 1
-    if 0 < start < len(words) and lowered[start - 1] in _PRONOUNS and lowered[start] in _STOPS:
+    if 0 < start < len(words) and lowered[start - 1] in PERSONAL and lowered[start] in _STOPS:
         return words[start - 1]
     # "change the color of the cube to red", "put on a hat": the name comes after the small words.
     while start < len(words) and lowered[start] in _VERBS | _STOPS:
@@ -48,7 +42,7 @@ def choose_keyword(text: str) -> str:
         end += 1
     adding = any(word in _ADDING for word in lowered[:start])
     # "make the red cube blue": what the thing becomes is not part of its name, what stands before the noun is.
-    while not adding and end - start > 1 and lowered[end - 1] in _RESULTS | _DEGREES | {"a", "an", "the"}:
+    while not adding and end - start > 1 and lowered[end - 1] in PLAIN_RESULTS | DEGREES | {"a", "an", "the"}:
         end -= 1
     chosen = words[start:end]
     match = re.search(r"\W+".join(re.escape(word) for word in chosen), text)

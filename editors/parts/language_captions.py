@@ -9,7 +9,6 @@ from .language_words import (
     ARTICLES,
     DETERMINERS,
     GENERIC,
-    NUMBERS,
     PARTICIPLES,
     PICTURES,
     PLACES,
@@ -17,6 +16,7 @@ from .language_words import (
     RELATIVES,
     forms_of,
     indefinite,
+    is_quality,
     with_article,
     words_of,
 )
@@ -56,8 +56,9 @@ def _join(names: Sequence[str]) -> str:
 
 
 def find(caption: str, noun: Noun) -> Span | None:
-    """Where a caption speaks of an object: the noun phrase with its noun, or another form or name of it, that shares
-    most words with what is looked for.
+    """Where a caption speaks of an object.
+
+    Of all places that have its noun, or another form or name of it, the one that shares most of its words.
     """
     wanted = {word.casefold() for word in noun.modifiers}
     around = {*words_of(noun.after)} - _STOPS - ARTICLES
@@ -97,6 +98,10 @@ def _extend(caption: str, end: int) -> Span | None:
         word = match.group(0)
         if words and not re.fullmatch(r"\s+", caption[match.end() : start]):
             break
+        if word.casefold() == "and" and words and _joins(caption[: match.start()], words[0]):
+            words.insert(0, word)
+            start = match.start()
+            continue
         if word.casefold() in _STOPS or (words and word.casefold().endswith("ing") and word.casefold() != "living"):
             break
         start = match.start()
@@ -106,6 +111,12 @@ def _extend(caption: str, end: int) -> Span | None:
         words.insert(0, word)
     noun = parse_noun(" ".join(words)) if words else None
     return Span(start=start, end=end, noun=noun, determiner=determiner) if noun and not noun.after else None
+
+
+def _joins(before: str, after: str) -> bool:
+    """Whether an `and` stands between two qualities: `red and blue`."""
+    previous = words_of(before)[-1:]
+    return bool(previous) and is_quality(previous[0]) and is_quality(after)
 
 
 def ensure(caption: str, noun: Noun) -> str:
@@ -126,11 +137,11 @@ def _put(caption: str, span: Span, text: str) -> str:
     return f"{caption[: span.start]}{text}{caption[span.end :]}"
 
 
-def _again(span: Span, noun: Noun) -> str:
+def _again(span: Span, noun: Noun, *, new: bool = False) -> str:
     """The phrase with the determiner it had, if that still fits."""
-    if span.determiner and span.determiner not in {"a", "an"}:
+    if span.determiner and span.determiner not in {"a", "an"} and (span.determiner != "the" or not new):
         return f"{span.determiner} {noun.core} {noun.after}".strip()
-    if span.determiner and not many(noun):
+    if span.determiner and not new and not many(noun):
         return f"{indefinite(noun.core)} {noun.core} {noun.after}".strip()
     if not span.determiner and not many(noun) and span.start and many(span.noun) == many(noun):
         return f"{noun.core} {noun.after}".strip()
@@ -165,11 +176,11 @@ def exchange(caption: str, noun: Noun, result: str) -> str:
     if span is None or not new:
         return f"{caption} and {result}"
     owned = [agree(n, Noun(modifiers=span.noun.modifiers, head=span.noun.head)) for n in new]
-    names = [_again(span, n) if len(owned) == 1 and many(n) == many(span.noun) else n.caption for n in owned]
+    names = [_again(span, n, new=True) if len(owned) == 1 and many(n) == many(span.noun) else n.caption for n in owned]
     edited = _put(caption, span, _join(names))
     tail = edited[len(edited) - len(caption[span.end :]) :]
-    # A clause says what the old object does, `that can roll`.
-    if noun.after.startswith(("that ", "which ", "who ")) and tail.strip().startswith(noun.after):
+    # What described the old object goes with it, `that can roll`, `in a red shirt`; what located it stays.
+    if not noun.locates and noun.after and tail.strip().startswith(noun.after):
         edited = edited[: -len(tail)] + tail.replace(f" {noun.after}", "", 1)
     return edited
 
@@ -268,6 +279,6 @@ def restyle(caption: str, quality: str, *, described: bool) -> str:
         scene = scene[:1].lower() + scene[1:] if scene.split()[0].casefold() in ARTICLES else scene
         styled = with_article(bare, bare.split()[-1])
         return f"{styled[:1].upper()}{styled[1:]} of {scene}"
-    if len(bare.split()) == 1 and not described and NUMBERS.isdisjoint({bare}):
+    if len(bare.split()) == 1 and not described and is_quality(bare):
         return f"{bare} {caption}" if not quality.startswith("like ") else f"{caption} {quality}"
-    return f"{caption}, {bare if described else quality}"
+    return f"{caption}, {quality}"

@@ -46,11 +46,13 @@ def objects_of(text: str) -> tuple[Noun, ...]:
 
 
 def is_one_of(text: str, kind: frozenset[str]) -> bool:
+    """Whether the noun of a phrase, or a pronoun, is one of these."""
     noun = parse_noun(text)
     return (noun is not None and noun.head.casefold() in kind) or text.casefold() in kind
 
 
 def strip_trait(objects: str) -> tuple[str, bool]:
+    """The object of a trait, `cube` of `the colour of the cube`, and whether there was a trait."""
     objects = re.sub(
         r" from (?:a |an )?(?P<q>[\w-]+)$", lambda m: "" if is_quality(m["q"]) else m[0], objects, flags=re.I
     )
@@ -59,10 +61,8 @@ def strip_trait(objects: str) -> tuple[str, bool]:
     if (found := _TRAIT_AFTER.match(objects)) and parse_noun(found["x"]):
         # `its colour` has no noun; `his hair colour` has.
         return re.sub(r"(?:'s|(?<=s)')$", "", found["x"]), True
-    return re.sub(r"^its color$|^its colour$", "it", objects, flags=re.I), objects.casefold() in {
-        "its color",
-        "its colour",
-    }
+    its = re.fullmatch(rf"its {_TRAIT}", objects, re.I) is not None
+    return "it" if its else objects, its
 
 
 def _names_thing(result: str) -> bool:
@@ -71,21 +71,33 @@ def _names_thing(result: str) -> bool:
     return bool(words) and (words[0] in {"a", "an", "the", "some"} | NUMBERS or is_plural(words[-1]))
 
 
-def become(subject: str, result: str, *, noun: bool = False) -> Change:
-    """What an object turns into, which is another object or a quality of the same."""
+def become(subject: str, result: str, *, noun: bool = False, bare: bool = False) -> Change:
+    """What an object turns into, which is another object or a quality of the same.
+
+    Args:
+        subject: the object.
+        result: what it turns into.
+        noun: the result is another object, whatever its words.
+        bare: an unknown word without article is an object rather than a quality.
+    """
     subject, trait = strip_trait(subject)
     if shape := _SHAPE.match(subject):
         return Change(kind="replace", objects=shape["x"] or shape["y"], result=result)
+    if (again := re.fullmatch(r"(?:an? |the )?(.+?) (?:ones?|version)", result, re.I)) and is_all_quality(again[1]):
+        return Change(kind="modify", objects=subject, result=plain_quality(again[1]))
+    if re.match(r"(?:twice|half|three times|\d+ times) as\b", result, re.I):
+        return Change(kind="modify", objects=subject, result=plain_quality(result))
     if not noun and (trait or is_all_quality(result)):
         return Change(kind="modify", objects=subject, result=plain_quality(result))
-    if not noun and not _names_thing(result):
+    if not noun and not bare and not _names_thing(result):
         return Change(kind="modify", objects=subject, result=result)
     return Change(kind="replace", objects=subject, result=result)
 
 
-def predicate(subject: str, verb: str, rest: str) -> Change | None:
+def predicate(subject: str, verb: str, rest: str) -> Change:
+    """What a subject is said to be, to have or to wear."""
     verb = re.sub(r"^to ", "", verb.casefold())
-    if re.fullmatch(r"in", verb):
+    if verb == "in":
         return Change(kind="modify", objects=subject, result=plain_quality(rest))
     if found := re.fullmatch(r"(?:being )?(wearing|holding|carrying) (.+)", rest, re.I):
         return Change(kind="add", objects=subject, result=found[2], link=found[1].lower())

@@ -2,14 +2,14 @@
 
 import re
 
-from .language_words import DETERMINERS, NUMBERS, PRONOUNS, gerund
+from .language_words import ADDED, DETERMINERS, NUMBERS, PRONOUNS, gerund
 
 REPLACING = "replace substitute swap exchange switch trade".split()
 TURNING = "turn change convert transform morph alter modify shift make".split()
 COLORING = "color colour paint dye tint recolor recolour repaint stain spray-paint".split()
 MAKING = "make turn render get set have keep let change".split()
 REMOVING = "remove delete erase eliminate drop hide omit lose cut discard clear wipe ditch scrap exclude vanish".split()
-ADDING = "add put place insert attach include stick draw hang set position drop introduce paint stand lay mount".split()
+ADDING = [*ADDED, *"attach include stick hang set position drop introduce paint stand lay mount".split()]
 GIVING = "give grant offer".split()
 DRESSING = "dress cover fill wrap decorate adorn top equip surround coat".split()
 CHANGED = {
@@ -27,29 +27,30 @@ _AMBIGUOUS = frozenset(
     "mount break wrap offer let have get narrow lose ditch scrap".split()
 )
 """Verbs that are also nouns or adjectives, or need what follows to be sure."""
+_OTHERS = "take get scale resize reduce increase decrease double".split()
 _VERBS = frozenset(
-    [*REPLACING, *TURNING, *COLORING, *MAKING, *REMOVING, *ADDING, *GIVING, *DRESSING, *CHANGED]
-    + "take get scale resize reduce increase decrease double".split()
+    [*REPLACING, *TURNING, *COLORING, *MAKING, *REMOVING, *ADDING, *GIVING, *DRESSING, *CHANGED, *_OTHERS]
 )
 _GERUNDS = {gerund(verb): verb for verb in _VERBS} | {"putting": "put", "getting": "get", "setting": "set"}
 
 _LEAD = re.compile(
     r"^(?:(?:hey|hi|hello|ok|okay|so|well|please|pls|kindly|now|first(?:ly)?|then|and|also|next|finally|lastly|after "
     r"that|maybe|perhaps|just|simply|secondly|additionally|plus|but|i think|i guess|actually|quickly)\b[\s,:]*"
-    r"|(?:can|could|would|will|may|might) (?:you|we|i|u)(?: (?:please|kindly|maybe|perhaps|possibly|just|also|then|try to|"
-    r"help me(?: to)?|be so kind(?: as)? to|be able to|go ahead and))*\s+"
-    r"|(?:i(?:'d| would| ?'?d really)?|we(?:'d| would)?) (?:want|like|love|need|prefer|wish)(?: it if)?(?: for)?(?: you)? to\s+"
+    r"|(?:can|could|would|will|may|might|do) (?:you|we|i|u)(?: (?:please|kindly|maybe|perhaps|possibly|just|also|then|"
+    r"mind|try to|help me(?: to)?|be so kind(?: as)? to|be able to|go ahead and))*\s+"
+    r"|(?:i|we)(?:'d| would)?(?: really)? (?:want|like|love|need|prefer|wish)(?: for)?(?: you)? to\s+"
     r"|(?:let's|lets|let us|try to|go ahead and|be so kind(?: as)? to|is it possible to|it possible to|feel free to|"
-    r"i need you to|your task is to|you should|you could|you can|the task is to|help me(?: to)?)\s+"
-    r"|(?:would|do) you mind\s+|(?:how|what) about\s+|(?:in|on) (?:this|the) (?:image|picture|photo|scene)\b[\s,:]*)",
+    r"you should|you could|you can|(?:your|the) task is to|help me(?: to)?)\s+"
+    r"|(?:how|what) about\s+|(?:in|on) (?:this|the) (?:image|picture|photo|scene)\b[\s,:]*)",
     re.I,
 )
 _TRAIL = re.compile(
-    r"(?:[\s,]*\b(?:please|pls|for me|thanks|thank you|thx|if (?:you can|possible|you could)|would you|will you|can you|"
-    r"too|as well|instead|somehow|okay|ok|in (?:this|the) (?:image|picture|photo|photograph)|from (?:this|the) "
+    r"(?:[\s,]*\b(?:please|pls|for me|thanks|thank you|thx|if (?:you can|possible|you could)|would you|will you|"
+    r"can you|too|as well|instead|somehow|okay|ok|in (?:this|the) (?:image|picture|photo|photograph)|from (?:this|the) "
     r"(?:image|picture|photo|photograph|scene))|\s*[.!?,;:]+)$",
     re.I,
 )
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 _JOINT = re.compile(
     r"\s*,\s*(?:and\s+|but\s+|plus\s+)?(?:then\s+|also\s+)*|\s+(?:and|but|plus|while)\s+(?:then\s+|also\s+)*|\s+then\s+"
     r"|\s*&\s*",
@@ -80,7 +81,7 @@ def split_clauses(text: str) -> list[str]:
 
     A text is split at the ends of sentences, and at commas and conjunctions only where another request begins.
     """
-    text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
+    text = text.translate(_QUOTES)
     clauses: list[str] = []
     for sentence in re.split(r"[;\n]+|[.!?]+(?=\s|$)", text):
         start = 0

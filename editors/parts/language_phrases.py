@@ -22,14 +22,20 @@ from .language_words import (
     RELATIVES,
     RESULTS,
     SIZES,
+    WORN,
     is_plural,
     is_quality,
+    singular,
     with_article,
     words_of,
 )
 
 _AND = re.compile(r"\s*,\s*(?:and\s+|&\s*)?|\s+and\s+|\s*&\s*|\s+as well as\s+|\s+plus\s+", re.I)
 _LOCATED = re.compile(r"\b(?:on|in|at|above|behind|under|below|beneath|near|beside|from|of|by|over)\s+(?:the\s+)?(.+)$")
+_WHERE = re.compile(
+    r"(?:on|in|at|under|behind|above|below|near|beside|next to|to the|from the|between|left of|right of|by|over)\b",
+    re.I,
+)
 _ORDER = (SIZES, FINISHES, COLORS | NOUN_COLORS, MATERIALS)
 """English names size before finish before colour before material."""
 
@@ -64,8 +70,14 @@ class Noun:
         """`man` of `man's shirt`."""
         for index, word in enumerate(self.modifiers):
             if word.endswith(("'s", "s'")):
-                return " ".join((*self.modifiers[:index], re.sub(r"'s?$", "" if word.endswith("'s") else "", word)))
+                return " ".join((*self.modifiers[:index], re.sub(r"'s?$", "", word)))
         return None
+
+    @property
+    def locates(self) -> bool:
+        """Whether what follows the noun says where it is, rather than what it is like."""
+        worn = bool({*words_of(self.after)} & WORN)
+        return _WHERE.match(self.after) is not None and not worn
 
     @property
     def place(self) -> str | None:
@@ -78,6 +90,8 @@ class Noun:
 
 def parse_noun(text: str) -> Noun | None:
     """Read a noun phrase; None where the text names nothing."""
+    one = re.match(r"(?:any |just )?one of (?:the|these|those|my|his|her|their) (?=\w)", text, re.I)
+    text = text[one.end() :] if one else text
     words = [word for raw in text.split() if (word := raw.strip('.,;:!?"“”()[]'))]
     lowered = [word.casefold() for word in words]
     start = 0
@@ -90,8 +104,8 @@ def parse_noun(text: str) -> Noun | None:
         return None
     if not re.search(r"[^\W_]", words[end - 1]):
         return None
-    # Pronouns and possessives are kept out of the phrase, "my son's hat" keeps the son.
-    return Noun(modifiers=tuple(words[start : end - 1]), head=words[end - 1], after=" ".join(words[end:]))
+    head = singular(words[end - 1]) if one else words[end - 1]
+    return Noun(modifiers=tuple(words[start : end - 1]), head=head, after=" ".join(words[end:]))
 
 
 def _begins_after(lowered: list[str], index: int) -> bool:
@@ -101,7 +115,7 @@ def _begins_after(lowered: list[str], index: int) -> bool:
     following = lowered[index + 1] if index + 1 < len(lowered) else ""
     if word in {"left", "right", "closest", "nearest", "furthest"} and following in {"of", "to", "from"}:
         return True
-    return word.endswith("ing") and len(word) > 4 and word not in ING_NOUNS and bool(following)
+    return word.endswith("ing") and len(word) > 4 and word not in ING_NOUNS and not is_quality(lowered[index - 1])
 
 
 def split_list(text: str) -> list[str]:
@@ -160,12 +174,15 @@ def split_quality(text: str) -> tuple[str, str] | None:
     while cut > 1 and (is_quality(lowered[cut - 1]) or lowered[cut - 1] in DEGREES | {"and", "a", "bit"}):
         cut -= 1
     # "the old rose pink": an object keeps a noun, if need be one that is also a colour.
-    while cut < len(words) and all(word in PLAIN_RESULTS | DETERMINERS | DEGREES for word in lowered[:cut]):
+    while cut < len(words) - 1 and all(word in PLAIN_RESULTS | DETERMINERS | DEGREES for word in lowered[:cut]):
         cut += 1
     while cut < len(words) and lowered[cut] in {"and"}:
         cut += 1
+    # "the man in black older": a preposition keeps its noun.
+    while cut < len(words) and lowered[cut - 1] in PREPOSITIONS:
+        cut += 1
     object_, result = " ".join(words[:cut]).rstrip(","), " ".join(words[cut:])
-    if not any(is_quality(word) for word in words_of(result)) or lowered[cut - 1] in PREPOSITIONS | {"and"}:
+    if not any(is_quality(word) for word in words_of(result)) or lowered[cut - 1] == "and":
         return None
     return (object_, result) if parse_noun(object_) else None
 
@@ -182,6 +199,8 @@ def is_all_quality(text: str) -> bool:
 
 def plain_quality(text: str) -> str:
     """A quality as it stands before a noun: `a little bit darker` gives `darker`."""
+    if "same" in words_of(text):
+        return re.sub(r"^(?:in )?(?:an? |the )?same", "in the same", text.strip(), flags=re.I)
     text = re.sub(r"\b(?:a )?(?:shade|tone|tint|hue|finish|colou?r(?:ed)?|material)\b(?: of)?", "", text, flags=re.I)
     text = re.sub(r"^(?:to be |be |made |out |of |in |an? |the |look(?:ing)? |into )+", "", text.strip(), flags=re.I)
     text = re.sub(
@@ -243,7 +262,7 @@ def _rank(word: str) -> int:
 
 def _stands_before(word: str, rank: int) -> bool:
     plain = word.casefold()
-    if plain.endswith(("'s", "s'")) or plain in ORDINALS | NUMBERS | PLACES | ARTICLES or plain.endswith("most"):
+    if plain.endswith(("'s", "s'", "most")) or plain in ORDINALS | NUMBERS | PLACES | ARTICLES:
         return True
     # A comparative comes first: "a bigger red cube". Unknown words are nouns of a compound: "coffee cup".
     return (is_quality(plain) and _rank(plain) < rank) or (plain in SIZES and rank > 0)
@@ -252,7 +271,7 @@ def _stands_before(word: str, rank: int) -> bool:
 def agree(noun: Noun, like: Noun) -> Noun:
     """The result of a replacement with the owner and the place of what it replaces."""
     after = noun.after
-    if not after and re.match(r"(?:on|in|at|under|behind|above|near|beside|next|to the|between)\b", like.after):
+    if not after and like.locates:
         after = like.after
     owner = like.modifiers[: like.owner.count(" ") + 1] if like.owner and not noun.owner else ()
     return replace(noun, modifiers=(*owner, *noun.modifiers), after=after)

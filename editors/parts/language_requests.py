@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .language_change import Change, become, is_one_of, predicate, strip_trait
 from .language_clauses import ADDING, CHANGED, COLORING, DRESSING, GIVING, REMOVING, REPLACING, TURNING
@@ -9,8 +10,9 @@ from .language_phrases import group_list, parse_list, parse_noun, split_quality
 from .language_words import DETERMINERS, PICTURES, PLACES, WEARERS, WORN, is_quality, words_of
 
 _LINKS = (
-    "on top of|in front of|on the (?:left|right|back|front|top|side|edge)(?: side)? of|to the (?:left|right)(?: side)? of|"
-    "in the (?:middle|center|centre|corner|background|foreground|back|front) of|at the (?:top|bottom|side|edge|foot) of|"
+    "on top of|in front of|on the (?:left|right|back|front|top|side|edge)(?: side)? of|"
+    "to the (?:left|right)(?: side)? of|at the (?:top|bottom|side|edge|foot) of|"
+    "in the (?:middle|center|centre|corner|background|foreground|back|front) of|"
     "next to|close to|left of|right of|onto|into|inside|on|upon|to|in|at|over|above|underneath|under|below|behind|"
     "beside|near|between|around|beneath|by|along|across|against|for"
 )
@@ -25,13 +27,15 @@ _TO_LINK = re.compile(
 
 
 def verbs(words: Sequence[str], *particles: str) -> str:
+    """A pattern for one of these verbs and its particle."""
     return rf"(?:{'|'.join(words)})(?: (?:{'|'.join(particles)}))?" if particles else rf"(?:{'|'.join(words)})"
 
 
 def removal(clause: str) -> list[Change]:
+    """`remove the cup from the table`, `take the hat off`."""
     found = re.fullmatch(
-        rf"(?:{verbs(REMOVING, 'away', 'out', 'off')}|take (?:away|off|out|down)|get rid of|do away with|throw (?:out|away)|"
-        r"cut out|crop out|edit out|photoshop out|paint out|clean up|clear away|wipe (?:off|out|away)) (?P<x>.+)"
+        rf"(?:{verbs(REMOVING, 'away', 'out', 'off')}|take (?:away|off|out|down)|get rid of|do away with|throw (?:out|"
+        r"away)|cut out|crop out|edit out|photoshop out|paint out|clean up|clear away|wipe (?:off|out|away)) (?P<x>.+)"
         r"|(?:take|cut|crop|edit|throw|wipe|photoshop) (?P<y>.+?) (?:away|off|out|down)(?P<tail> (?:of|from) .+)?"
         r"|(?:take|wipe|clear|clean) (?P<z>.+? (?:from|off|out of) .+)",
         clause,
@@ -41,6 +45,7 @@ def removal(clause: str) -> list[Change]:
 
 
 def remove(objects: str) -> list[Change]:
+    """The edit that removes objects, with what they are taken from."""
     if found := re.fullmatch(r"(?P<x>.+?) (?P<link>from|off(?: of)?|out of) (?P<y>.+)", objects, re.I):
         thing, place = found["x"], found["y"]
         if not {*words_of(place)} <= PICTURES | DETERMINERS | PLACES | {"of"}:
@@ -52,6 +57,7 @@ def remove(objects: str) -> list[Change]:
 
 
 def addition(clause: str) -> list[Change]:
+    """`add a hat to the cat and glasses to the dog`, `put a cup on the table`."""
     found = re.fullmatch(
         rf"{verbs(ADDING)}(?: (?:in|on|up|down))?(?= (?:an?|some|two|three|another|more) ) (?P<x>.+)", clause, re.I
     )
@@ -64,6 +70,7 @@ def addition(clause: str) -> list[Change]:
 
 
 def add(rest: str, verb: str = "add") -> list[Change]:
+    """The edits that add things: `a hat to the cat`."""
     prefers_to = verb.casefold() in {"add", "attach", "introduce"}
 
     def find(item: str) -> "re.Match[str] | None":
@@ -96,25 +103,23 @@ def add(rest: str, verb: str = "add") -> list[Change]:
 
 def gift(clause: str) -> list[Change]:
     """`give the dog a hat and the cat a scarf`."""
-    found = re.fullmatch(rf"{verbs(GIVING)} (?P<x>.+)", clause, re.I)
+    found = re.fullmatch(rf"{verbs(GIVING)} (?P<x>.+)|get (?P<y>.+? (?:an?|some) .+)", clause, re.I)
     if not found:
         return []
-    items = group_list(found["x"], lambda item: _split_gift(item) is not None)
+    items = group_list(found["x"] or found["y"], lambda item: _split_gift(item) is not None)
     gifts = [(_split_gift(item), item) for item in items]
     changes: list[Change] = []
     for gift, item in gifts:
         if gift is None:
             return []
         change = predicate(gift[0], "have", gift[1])
-        if change is None:
-            return []
         if (
             change.kind == "add"
             and all(is_one_of(n.core, WORN) for n in parse_list(gift[1]))
             and is_one_of(gift[0], WEARERS)
         ):
-            change = Change(**{**vars(change), "link": "wearing"})
-        changes.append(Change(**{**vars(change), "text": f"give {item}"}))
+            change = replace(change, link="wearing")
+        changes.append(replace(change, text=f"give {item}"))
     return changes
 
 
@@ -139,6 +144,7 @@ def _split_gift(item: str) -> tuple[str, str] | None:
 
 
 def dressing(clause: str) -> list[Change]:
+    """`dress the woman in a gown`, `cover the table with a cloth`."""
     found = re.fullmatch(
         rf"(?P<v>{'|'.join(DRESSING)}) (?:up )?(?P<x>.+?)(?: up)? (?P<link>in|with) (?P<y>.+)", clause, re.I
     )
@@ -180,11 +186,13 @@ def _pairs(verb: str, rest: str, link: str, *, noun: bool = False) -> list[Chang
             return []
         y = re.sub(r"^be ", "", found["y"], flags=re.I)
         quality = noun and strip_trait(found["x"])[1]
-        changes.append(Change(**{**vars(become(found["x"], y, noun=noun and not quality)), "text": f"{verb} {item}"}))
+        change = become(found["x"], y, noun=noun and not quality, bare=True)
+        changes.append(replace(change, text=f"{verb} {item}"))
     return changes
 
 
 def resize(clause: str) -> list[Change]:
+    """`enlarge the cube`, `increase the size of the ball`, `turn on the lamp`."""
     up = r"(?:increase|raise|double|boost|up|grow)"
     down = r"(?:decrease|reduce|halve|lower|lessen)"
     for pattern, result in (
@@ -199,6 +207,7 @@ def resize(clause: str) -> list[Change]:
         (rf"{down} the brightness of (?P<x>.+)", "darker"),
         (r"turn on (?P<x>.+)|turn (?P<y>.+) on|light up (?P<z>.+)", "glowing"),
         (r"turn off (?P<x>.+)|turn (?P<y>.+) off", "unlit"),
+        (r"set (?P<x>.+) on fire", "on fire"),
     ):
         if found := re.fullmatch(rf"(?:{pattern})", clause, re.I):
             objects = next(text for text in found.groups() if text)

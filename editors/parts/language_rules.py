@@ -150,7 +150,9 @@ def _is_picture(objects: str) -> bool:
 
 def _keyword(text: str, change: Change, objects: tuple[Noun, ...], new: tuple[Noun, ...]) -> str:
     """The words of the text that name what is edited or added."""
-    for noun in new if change.kind == "add" else objects:
+    if not objects and change.kind == "modify":
+        new = parse_list(change.result)
+    for noun in new if change.kind == "add" or not objects else objects:
         for words in (noun.core, noun.head):
             if found := re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.I):
                 return found.group(0)
