@@ -207,7 +207,7 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def grounding_dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random GroundingDINO on disk: 20 queries, 16 tokens, and a vocabulary of a few words."""
+    """A tiny random GroundingDINO on disk: 20 queries, 16 tokens, a vocabulary of a few words, scores of all sizes."""
     from transformers import (
         BertTokenizer,
         GroundingDinoConfig,
@@ -249,6 +249,8 @@ def grounding_dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = GroundingDinoForObjectDetection(config)
+    # Random products of 64 numbers would make every score 0 or 1.
+    network.get_parameter("model.decoder.layer_norm.weight").data.mul_(0.1)
     processor = GroundingDinoProcessor(
         GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
         BertTokenizer(vocab={word: i for i, word in enumerate(words)}),

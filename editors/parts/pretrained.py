@@ -53,10 +53,8 @@ def load_pretrained(
     location = locate_pretrained(name, role=role, model_dir=model_dir)
     config = BackboneConfig(model=name, model_dir=model_dir, offline=offline)
     with quiet_loading(keep_bars=isinstance(location, str)):
-        loaded = load_network(network, f"the {role}", location, config, subfolder="", dtype=precision)
-        prepare = load_configuration(
-            processor, "from_pretrained", f"the processor of the {role}", location, config, subfolder=""
-        )
+        loaded = load_network(network, role, location, config, subfolder="", dtype=precision)
+        prepare = load_configuration(processor, "from_pretrained", "processor", location, config, subfolder="")
     return Pretrained(loaded.to(place).requires_grad_(False).eval(), prepare, location)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..core.backbone import resolve_device
 from ..core.errors import ModelError
 from ..core.images import image_to_bytes
+from ..core.loading import quiet_loading
 from .content_cache import ContentCache
 
 _DECODER_HEADS = 8
@@ -106,7 +107,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet_loading():
+            stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds more than weights and may run code: fetch the published SAM, or convert it to safetensors"
