@@ -38,11 +38,29 @@ from .core.optimize import OptimizeProgress as OptimizeProgress
 from .core.optimize import optimize as optimize
 from .core.types import Image as Image
 from .core.types import Mask as Mask
+from .parts.caption_options import DiffEditConfig as DiffEditConfig
+from .parts.caption_options import InpaintConfig as InpaintConfig
+from .parts.caption_options import InstructEditConfig as InstructEditConfig
+from .parts.caption_options import MDPConfig as MDPConfig
+from .parts.editor_names import EDITORS as EDITORS
+from .parts.editor_names import EditorConfig as EditorConfig
+from .parts.editor_names import EditorEntry as EditorEntry
+from .parts.editor_names import EditorName as EditorName
+from .parts.editor_names import name_of as name_of
+from .parts.grounding_options import CaptionerConfig as CaptionerConfig
+from .parts.grounding_options import GroundingConfig as GroundingConfig
 from .parts.keywords import choose_keyword as choose_keyword
-from .parts.options import EditorConfig as EditorConfig
-from .parts.options import EditorName as EditorName
+from .parts.language import LanguageError as LanguageError
+from .parts.language import LanguageProcessor as LanguageProcessor
+from .parts.language import ParsedInstruction as ParsedInstruction
+from .parts.language import ParseError as ParseError
+from .parts.language import SubInstruction as SubInstruction
+from .parts.language import make_language as make_language
+from .parts.language_options import LanguageConfig as LanguageConfig
+from .parts.options import CanvasConfig as CanvasConfig
 from .parts.options import FoIConfig as FoIConfig
 from .parts.options import IP2PConfig as IP2PConfig
+from .parts.request import Captions as Captions
 from .parts.request import Editor as Editor
 from .parts.request import EditRequest as EditRequest
 from .parts.request import EditResult as EditResult
@@ -61,12 +79,20 @@ if TYPE_CHECKING:
     from .core.backbone import Backbone as Backbone
     from .core.backbone import Conditioning as Conditioning
     from .core.objective import diffusion_loss as diffusion_loss
+    from .diffedit import DiffEdit as DiffEdit
     from .foi import FoI as FoI
+    from .inpaint import Inpaint as Inpaint
+    from .instructedit import InstructEdit as InstructEdit
     from .ip2p import IP2P as IP2P
+    from .mdp import MDP as MDP
+    from .parts.captioner import load_captioner as load_captioner
+    from .parts.grounding import Grounder as Grounder
+    from .parts.grounding import load_grounder as load_grounder
     from .parts.masks import composite as composite
     from .parts.masks import dilate_mask as dilate_mask
     from .parts.masks import outside_change as outside_change
     from .parts.tokens import compose_instructions as compose_instructions
+    from .parts.tools import Tools as Tools
 
 _LAZY = {
     "load_editor": ".catalogue",
@@ -79,12 +105,20 @@ _LAZY = {
     "Backbone": ".core.backbone",
     "Conditioning": ".core.backbone",
     "diffusion_loss": ".core.objective",
+    "DiffEdit": ".diffedit",
     "FoI": ".foi",
+    "Inpaint": ".inpaint",
+    "InstructEdit": ".instructedit",
     "IP2P": ".ip2p",
+    "MDP": ".mdp",
+    "load_captioner": ".parts.captioner",
+    "Grounder": ".parts.grounding",
+    "load_grounder": ".parts.grounding",
     "composite": ".parts.masks",
     "dilate_mask": ".parts.masks",
     "outside_change": ".parts.masks",
     "compose_instructions": ".parts.tokens",
+    "Tools": ".parts.tools",
 }
 
 

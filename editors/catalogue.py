@@ -4,27 +4,58 @@ from typing import assert_never
 
 from .core.backbone import Backbone
 from .core.checkpoint import BackboneConfig
+from .diffedit import DiffEdit
 from .foi import FoI
+from .inpaint import Inpaint
+from .instructedit import InstructEdit
 from .ip2p import IP2P
-from .parts.options import EditorConfig, FoIConfig, IP2PConfig
+from .mdp import MDP
+from .parts.caption_options import DiffEditConfig, InpaintConfig, InstructEditConfig, MDPConfig
+from .parts.editor_names import EDITORS, EditorConfig, name_of
+from .parts.options import FoIConfig, IP2PConfig
 from .parts.request import Editor
+from .parts.tools import Tools
 
 
-def make_editor(config: EditorConfig, backbone: Backbone) -> Editor:
-    """The editor a configuration describes, on a loaded backbone."""
+def make_editor(config: EditorConfig, backbone: Backbone, *, api_key: str | None = None) -> Editor:
+    """The editor a configuration describes, on a loaded backbone.
+
+    Args:
+        config: which editor, and its options.
+        backbone: a checkpoint of the kind it needs.
+        api_key: key of a language server; None = from the environment variable that the options name.
+
+    Raises:
+        ModelError: if the checkpoint is of another kind.
+    """
+    if isinstance(config, IP2PConfig):
+        return IP2P(backbone, config)
+    tools = Tools(
+        backbone,
+        language=config.language,
+        captioner=getattr(config, "captioner", None),
+        grounding=getattr(config, "grounding", None),
+        api_key=api_key,
+    )
     match config:
-        case IP2PConfig():
-            return IP2P(backbone, config)
         case FoIConfig():
-            return FoI(backbone, config)
+            return FoI(backbone, config, tools=tools)
+        case InstructEditConfig():
+            return InstructEdit(backbone, config, tools=tools)
+        case DiffEditConfig():
+            return DiffEdit(backbone, config, tools=tools)
+        case MDPConfig():
+            return MDP(backbone, config, tools=tools)
+        case InpaintConfig():
+            return Inpaint(backbone, config, tools=tools)
         case _:
             assert_never(config)
 
 
 def load_editor(config: EditorConfig, backbone: BackboneConfig) -> Editor:
-    """Load a checkpoint and put the editor on it.
+    """Load a checkpoint of the kind an editor needs and put the editor on it.
 
     Raises:
         ModelError: if the checkpoint is missing or of another kind than the editor needs.
     """
-    return make_editor(config, Backbone.load(backbone))
+    return make_editor(config, Backbone.load(backbone, EDITORS[name_of(config)].kind))

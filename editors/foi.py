@@ -9,7 +9,7 @@ repeat; a map without any peak is an error instead of a full mask.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from .parts.modulation import MaskedAttention
 from .parts.options import FoIConfig
 from .parts.request import EditRequest, EditResult
 from .parts.tokens import TokenLayout, compose_instructions
+from .parts.tools import Tools, split_instruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class _MaskSettings:
 class FoI:
     """FoI on the shared core."""
 
-    def __init__(self, backbone: Backbone, config: FoIConfig | None = None) -> None:
-        """Edit with a checkpoint whose UNet takes a condition picture.
+    def __init__(self, backbone: Backbone, config: FoIConfig | None = None, *, tools: Tools | None = None) -> None:
+        """Edit with a checkpoint whose UNet takes a condition picture; tools not given are those the settings name.
 
         Raises:
             ModelError: for any other checkpoint.
@@ -50,6 +51,7 @@ class FoI:
         backbone.require("instruct-pix2pix", "foi")
         self.backbone = backbone
         self.config = config or FoIConfig()
+        self._tools = tools or Tools(backbone, language=self.config.language)
         preset = backbone.preset
         self.settings = resolve_run(self.config, preset.instruct, noise_level=preset.foi.noise_level)
         threshold = self.config.mask_threshold
@@ -60,6 +62,16 @@ class FoI:
             squarings=preset.foi.mask_squarings if squarings is None else squarings,
             threshold=preset.foi.mask_threshold if threshold is None else threshold,
         )
+
+    def plan(self, request: EditRequest) -> EditRequest:
+        """The request with instructions that ask for several edits taken apart, each with its own keyword.
+
+        What the language processor does not understand stays as it is: FoI needs no more than a keyword.
+        """
+        if not self.config.split or request.mask is not None:
+            return request
+        parts = [part for instruction in request.instructions for part in split_instruction(instruction, self._tools)]
+        return replace(request, instructions=tuple(parts))
 
     def edit(self, request: EditRequest) -> EditResult:
         """Edit a batch of images with all instructions at once, each inside its own mask.

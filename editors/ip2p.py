@@ -6,12 +6,10 @@ mask that is given confines the edit.
 
 from dataclasses import asdict
 
-import torch
-
 from .core.backbone import Backbone
 from .core.guidance import InstructGuidance
 from .core.types import Mask
-from .parts.canvas import PassResult, edit_on_canvas, given_masks, masks_on_canvas
+from .parts.canvas import PassResult, edit_on_canvas, given_or_whole, masks_on_canvas
 from .parts.instruct_pass import prepare_pass, resolve_run
 from .parts.options import IP2PConfig
 from .parts.request import EditRequest, EditResult
@@ -32,13 +30,17 @@ class IP2P:
         self.config = config or IP2PConfig()
         self.settings = resolve_run(self.config, backbone.preset.instruct, noise_level=1.0)
 
+    def plan(self, request: EditRequest) -> EditRequest:
+        """The request as it is: the model reads the instructions themselves."""
+        return request
+
     def edit(self, request: EditRequest) -> EditResult:
         """Edit a batch of images; several instructions are joined by commas."""
         return edit_on_canvas(request, self.backbone, self.config, self._run, name="ip2p")
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """The masks that were given; ones where there is none, since this editor may change anything."""
-        return masks_on_canvas(request, self.backbone, self.config, _given_or_whole)
+        return masks_on_canvas(request, self.backbone, self.config, given_or_whole)
 
     def _run(self, request: EditRequest) -> PassResult:
         layout = compose_instructions(request.instructions, self.backbone.tokenizer)
@@ -49,14 +51,9 @@ class IP2P:
         prepared = prepare_pass(request, self.backbone, settings, layout)
         return PassResult(
             image=prepared.run(guidance),
-            masks=_given_or_whole(request),
+            masks=given_or_whole(request),
             prompt=layout.prompt,
             keywords=layout.keywords,
             timesteps=prepared.timesteps,
             settings=asdict(settings),
         )
-
-
-def _given_or_whole(request: EditRequest) -> tuple[Mask, ...]:
-    whole = torch.ones_like(request.image[:, :1])
-    return tuple(whole if mask is None else mask for mask in given_masks(request))

@@ -59,12 +59,15 @@ class Backbone:
         scheduler_config: Mapping[str, Any],
         preset: CheckpointPreset | None = None,
         name: str = "",
+        origin: BackboneConfig | None = None,
     ) -> None:
         """Hold networks that are already on their device; use `load` or `build` to make one."""
         self.unet, self.vae, self.text_encoder, self._tokenizer = unet, vae, text_encoder, tokenizer
         self.scheduler_config = dict(scheduler_config)
         self.preset = preset or CheckpointPreset()
         self.name = name
+        self.origin = origin or BackboneConfig()
+        """Where it was loaded from: what else an editor needs is looked for there, too."""
         self.counts: Counter[str] = Counter()
         """How often each network really ran: `image` and `text` count encoded items, `unet` calls, `decode` items."""
         self._texts: OrderedDict[Any, Tensor] = OrderedDict()
@@ -99,6 +102,7 @@ class Backbone:
             scheduler_config=scheduler,
             preset=load_preset(location),
             name=config.model_for(kind),
+            origin=config,
         )
         if config.compile:
             backbone.unet.compile()

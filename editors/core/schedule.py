@@ -99,7 +99,11 @@ class DDIMSchedule:
         """Pure noise, or latents with the noise of the first timestep."""
         if self._pure_noise or latents is None:
             return noise
-        alpha = self.alpha(self._timesteps[0])
+        return self.add_noise(latents, noise, self._timesteps[0])
+
+    def add_noise(self, latents: Latents, noise: Latents, at: Float[Tensor, " #batch"]) -> Latents:
+        """Clean latents with the noise of a timestep."""
+        alpha = self.alpha(at)
         return (alpha.sqrt() * latents.float() + (1 - alpha).sqrt() * noise.float()).to(latents.dtype)
 
     def scale_model_input(self, latents: Latents, step: int) -> Latents:

@@ -5,7 +5,7 @@ many pictures at once as fit, puts back what is outside the mask and measures wh
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +18,7 @@ from ..core.images import fit_size, pad_to_multiple, resize_image
 from ..core.types import Image, Mask
 from .masks import composite, dilate_mask, feather_mask, outside_change, union
 from .options import CanvasConfig
-from .request import EditRequest, EditResult, EditTrace, join_results
+from .request import Captions, EditRequest, EditResult, EditTrace, join_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,10 @@ class PassResult:
     """One per instruction; where an editor has none, all ones."""
     prompt: str = ""
     keywords: tuple[str, ...] = ()
+    captions: tuple[Captions, ...] = ()
     timesteps: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) -> EditRequest:
@@ -64,6 +65,12 @@ def from_working_size(
 def given_masks(request: EditRequest) -> list[Mask | None]:
     """The mask of each instruction where the user gave one: its own, or else the request's."""
     return [request.mask if i.mask is None else i.mask for i in request.instructions]
+
+
+def given_or_whole(request: EditRequest) -> tuple[Mask, ...]:
+    """The mask of each instruction where the user gave one, else all ones."""
+    whole = torch.ones_like(request.image[:, :1])
+    return tuple(whole if mask is None else mask for mask in given_masks(request))
 
 
 def masks_of_request(
@@ -143,12 +150,13 @@ def edit_on_canvas(
             editor=name,
             prompt=result.prompt,
             keywords=result.keywords,
+            captions=result.captions,
             timesteps=result.timesteps,
             mask_area=tuple(mask.mean((1, 2, 3)).tolist()),
             outside_change=tuple(outside_change(image, part.preserved, mask).tolist()),
             outside_change_unkept=tuple(outside_change(raw, part.preserved, mask).tolist()),
             warnings=(*result.warnings, *_empty_masks(masks, part)),
-            settings=result.settings,
+            settings=dict(result.settings),
             seconds=time.perf_counter() - start,
         )
         return EditResult(image=image, mask=mask, masks=masks, trace=trace)

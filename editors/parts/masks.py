@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from ..core.errors import InputError
-from ..core.types import Image, Mask
+from ..core.types import Image, LatentMask, Latents, Mask
 
 _CORE = 0.999
 """Value from which a pixel is fully inside a mask."""
@@ -147,6 +147,27 @@ def composite(inside: Image, outside: Image, mask: Mask) -> Image:
     """`inside` where the mask is 1, exactly `outside` where it is 0, a mixture between."""
     mixed = inside * mask + outside * (1 - mask)
     return torch.where(mask == 0, outside, mixed)
+
+
+def composite_latents(inside: Latents, outside: Latents, mask: LatentMask) -> Latents:
+    """`inside` where the mask is 1, exactly `outside` where it is 0, a mixture between."""
+    return torch.where(mask == 0, outside, mask * inside + (1 - mask) * outside)
+
+
+def difference_map(
+    difference: Float[Tensor, "batch map channels rows columns"], *, clip: float
+) -> Float[Tensor, "batch 1 rows columns"]:
+    """DiffEdit's map in [0, 1] from differences of noise predictions; zeros where there is no difference at all.
+
+    Args:
+        difference: of the predictions under two captions, for several noises.
+        clip: differences above this many times the mean count as that.
+
+    Source: DiffEdit, arXiv 2210.11427, section 3.2, step 1, with the clipping of its appendix.
+    """
+    mean = difference.abs().mean((1, 2))[:, None]
+    most = clip * mean.mean((1, 2, 3), keepdim=True)
+    return torch.where(most > 0, mean.clamp(max=most) / most.clamp(min=torch.finfo(mean.dtype).tiny), 0.0)
 
 
 def outside_change(image: Image, reference: Image, mask: Mask) -> Float[Tensor, " batch"]:

@@ -1,17 +1,15 @@
-"""Options of every editor, in one file that imports nothing heavy.
+"""Options of the editors on InstructPix2Pix, and what all editors share, in a file that imports nothing heavy.
 
 nerfstudio imports the plugin's configuration, and with it these classes, on every command of any method; the editors
 themselves, which pull in diffusers, load only when an edit is made.
 """
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ..core.checkpoint import SamplerName
+from .language_options import LanguageConfig
 from .request import KeepOutside
-
-EditorName = Literal["foi", "ip2p"]
-"""Editors by the name the command line uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +103,10 @@ class FoIConfig(InstructConfig):
     """Outside all masks, also use the values of the empty instruction instead of the prompt's."""
     rerun_first_step: bool = False
     """Evaluate the first step again with modulation once the masks are known (one more UNet call)."""
+    split: bool = True
+    """Take an instruction that asks for several edits apart, each with its own region."""
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    """Who takes instructions apart; a language model also chooses the keywords."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +127,3 @@ class FoIConfig(InstructConfig):
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
         if self.rerun_first_step and self.extract_at:
             raise ValueError("rerun_first_step reads the masks at the first step: leave extract_at at 0")
-
-
-EditorConfig: TypeAlias = IP2PConfig | FoIConfig

@@ -18,6 +18,22 @@ STRENGTH_RANGE = (-10.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Captions:
+    """What a picture shows before and after an edit, for editors on models that read captions."""
+
+    source: str
+    """The picture as it is; may be empty."""
+    target: str
+    """The picture as it is meant to become."""
+
+    def __post_init__(self) -> None:
+        if not self.target.strip():
+            raise InputError(
+                "expected a caption of the edited picture, got an empty text: describe it, e.g. 'photo of a blue cube'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instruction:
     """One thing to do to the picture, with its own region."""
 
@@ -27,6 +43,9 @@ class Instruction:
     """Words of the text that name the object to edit or to add; None = chosen by the editor."""
     strength: float = 1.0
     """How much this instruction is emphasised (alpha in FoI); 0 = not, negative = suppressed."""
+    phrases: tuple[str, ...] | None = None
+    """What to segment, for editors that look for objects; () = the whole picture, None = the language processor
+    decides."""
     mask: Mask | None = None
     """Where this instruction may act, one mask per image; None = found by the editor."""
 
@@ -61,6 +80,8 @@ class EditRequest:
     """Where anything may change; overrides every automatic mask, for every editor."""
     seeds: tuple[int, ...] = ()
     """One seed per image; empty = 0, 1, 2, ..."""
+    captions: tuple[Captions, ...] = ()
+    """For editors that read captions: one for each image, or one for all; () = the language processor writes them."""
     noise_levels: tuple[float, ...] | None = None
     """Share of the training timesteps each image starts from, in (0, 1]; None = the editor's own. Iterative dataset
     updates draw it anew for every edit."""
@@ -80,6 +101,10 @@ class EditRequest:
                 raise InputError(f"expected one noise level per image ({batch}), got {len(self.noise_levels)}")
             if not all(0 < level <= 1 for level in self.noise_levels):
                 raise InputError(f"noise levels must be in (0, 1], got {self.noise_levels}")
+        if len(self.captions) == 1:
+            object.__setattr__(self, "captions", self.captions * batch)
+        if len(self.captions) not in (0, batch):
+            raise InputError(f"expected captions for one image, or for each of {batch}, got {len(self.captions)}")
         if self.condition is not None and self.condition.shape != self.image.shape:
             raise InputError(_size_message("condition image", self.image, self.condition))
         masks = [("mask", self.mask)] + [(f"mask of {i.text!r}", i.mask) for i in self.instructions]
@@ -101,6 +126,7 @@ class EditRequest:
             instructions=tuple(i if i.mask is None else replace(i, mask=i.mask[rows]) for i in self.instructions),
             mask=None if self.mask is None else self.mask[rows],
             seeds=self.seeds[rows],
+            captions=self.captions[rows],
             noise_levels=None if self.noise_levels is None else self.noise_levels[rows],
         )
 
@@ -114,6 +140,17 @@ def _size_message(name: str, image: Image, other: Float[Tensor, "batch2 channels
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhraseTrace:
+    """What was found for a phrase in a picture."""
+
+    phrase: str
+    boxes: tuple[tuple[float, ...], ...]
+    """Candidates in pixels: x1, y1, x2, y2."""
+    scores: tuple[float, ...]
+    """Of the candidates, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EditTrace:
     """How a result came about; everything in it can be written as JSON."""
 
@@ -121,6 +158,10 @@ class EditTrace:
     prompt: str = ""
     """The text the model saw."""
     keywords: tuple[str, ...] = ()
+    captions: tuple[Captions, ...] = ()
+    """Of each picture, where the editor reads captions."""
+    grounding: tuple[tuple[PhraseTrace, ...], ...] = ()
+    """For each picture what was found for each phrase, where the editor looks for objects."""
     timesteps: tuple[int, ...] = ()
     """Training timesteps visited for the first image."""
     seconds: float = 0.0
@@ -151,8 +192,15 @@ class EditResult:
 class Editor(Protocol):
     """What every editor can do."""
 
+    def plan(self, request: EditRequest) -> EditRequest:
+        """The request with what language can say about it decided: instructions split, phrases, captions.
+
+        A planned request stays as it is, so that one plan can serve many pictures, and an interrupted run.
+        """
+        ...
+
     def edit(self, request: EditRequest) -> EditResult:
-        """Edit a batch of images."""
+        """Edit a batch of images; masks come in the order of the request's instructions."""
         ...
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
@@ -176,6 +224,8 @@ def join_results(results: Sequence[EditResult]) -> EditResult:
         trace=replace(
             first.trace,
             seconds=sum(r.trace.seconds for r in results),
+            captions=tuple(v for r in results for v in r.trace.captions),
+            grounding=tuple(v for r in results for v in r.trace.grounding),
             mask_area=tuple(v for r in results for v in r.trace.mask_area),
             outside_change=tuple(v for r in results for v in r.trace.outside_change),
             outside_change_unkept=tuple(v for r in results for v in r.trace.outside_change_unkept),

@@ -1,0 +1,77 @@
+"""Grounded inpainting: the baseline of InstructEdit (arXiv 2305.18047, section 4.5).
+
+The objects are found as InstructEdit finds them; an inpainting checkpoint then paints what is inside the mask anew from
+pure noise, under the edited caption. Nothing of what was there is kept, so there is no encoding ratio.
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from .core.backbone import Backbone, Conditioning
+from .core.guidance import TextGuidance
+from .core.sampling import draw_noise, make_generators, sample
+from .core.types import Branch, LatentMask, Mask
+from .parts.canvas import PassResult, given_or_whole
+from .parts.caption_editor import GroundedEditor
+from .parts.caption_options import InpaintConfig
+from .parts.caption_pass import caption_schedule, latent_mask
+from .parts.masks import union
+from .parts.request import EditRequest
+from .parts.tools import Tools
+
+
+class Inpaint(GroundedEditor[InpaintConfig]):
+    """Grounded inpainting on the shared core."""
+
+    name = "inpaint"
+
+    def __init__(self, backbone: Backbone, config: InpaintConfig | None = None, *, tools: Tools | None = None) -> None:
+        """Edit with an inpainting checkpoint; tools not given are those the settings name."""
+        config = config or InpaintConfig()
+        tools = tools or Tools(
+            backbone, language=config.language, captioner=config.captioner, grounding=config.grounding
+        )
+        super().__init__(backbone, config, tools)
+
+    def _run(self, request: EditRequest) -> PassResult:
+        backbone, settings = self.backbone, self.settings
+        masks = given_or_whole(request)
+        schedule = caption_schedule(backbone, settings.steps, levels=request.noise_levels)
+        generators = make_generators(request.seeds, backbone.device)
+        guidance = TextGuidance(guidance_scale=settings.guidance_scale)
+        clean = backbone.scale_latents(backbone.encode(request.image, keep=request.condition is None))
+        size = (clean.shape[-2], clean.shape[-1])
+        cells, warnings = latent_mask(masks, size, self.config.mask_resize)
+        latents = sample(
+            backbone,
+            schedule.start(clean, draw_noise(generators, clean.shape[1:], clean.dtype)),
+            conditioning=self._conditions(request, guidance.branches, union(masks), cells),
+            guidance=guidance,
+            schedule=schedule,
+            generators=generators,
+        )
+        return PassResult(
+            image=backbone.decode(latents),
+            masks=masks,
+            prompt=request.captions[0].target,
+            captions=request.captions,
+            timesteps=tuple(round(t) for t in schedule.timesteps[:, 0].tolist()),
+            warnings=warnings,
+            settings=asdict(settings),
+        )
+
+    def _conditions(
+        self, request: EditRequest, branches: tuple[Branch, ...], mask: Mask, cells: LatentMask
+    ) -> Conditioning:
+        """The edited captions, and for every branch the mask and the preserved picture without what is inside.
+
+        Source: Stable Diffusion's inpainting checkpoints, whose UNet reads latents, mask and masked latents in this
+        order; masked pixels are 0 in the range [-1, 1] of the autoencoder.
+        """
+        backbone = self.backbone
+        emptied = torch.where(mask < 0.5, request.preserved, 0.5)
+        channels = torch.cat([cells, backbone.scale_latents(backbone.encode(emptied))], 1)
+        edited, empty = backbone.embed([c.target for c in request.captions]), backbone.embed([""])
+        texts = {branch: edited if branch == "text" else empty for branch in branches}
+        return backbone.lay_out(texts, dict.fromkeys(branches, channels), batch=len(cells))

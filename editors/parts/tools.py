@@ -1,0 +1,216 @@
+"""What stands around an image model: who reads the instruction, describes the picture and finds the objects.
+
+Each is loaded when it is first needed, beside the editor's own checkpoint, and stays loaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+
+from ..core.backbone import Backbone
+from ..core.checkpoint import EMBEDDED
+from ..core.chunking import in_chunks
+from ..core.errors import InputError
+from ..core.types import Mask
+from .captioner import Captioner, load_captioner
+from .grounding import Found, Grounder, load_grounder
+from .grounding_options import CaptionerConfig, GroundingConfig
+from .language import LanguageProcessor, ParsedInstruction, ParseError, make_language
+from .language_options import LanguageConfig
+from .masks import union
+from .request import Captions, EditRequest, Instruction, PhraseTrace
+
+
+class Tools:
+    """The language processor, the captioner and the segmenter of an editor."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        language: LanguageConfig | LanguageProcessor,
+        captioner: CaptionerConfig | Captioner | None = None,
+        grounding: GroundingConfig | Grounder | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        """Load from configurations when needed, or use what is given.
+
+        Args:
+            backbone: says where models are looked for, and on which device they run.
+            language: who reads instructions.
+            captioner: who describes pictures; None = nobody.
+            grounding: who finds objects; None = nobody.
+            api_key: key of a language server; None = from the environment.
+        """
+        self._backbone, self._api_key = backbone, api_key
+        self._language, self._captioner, self._grounding = language, captioner, grounding
+
+    @cached_property
+    def language(self) -> LanguageProcessor:
+        """Who reads instructions."""
+        if not isinstance(self._language, LanguageConfig):
+            return self._language
+        return make_language(
+            self._language,
+            api_key=self._api_key,
+            device=self._backbone.device,
+            offline=self._backbone.origin.offline,
+        )
+
+    @cached_property
+    def captioner(self) -> Captioner | None:
+        """Who describes pictures, if anyone."""
+        if not isinstance(self._captioner, CaptionerConfig):
+            return self._captioner
+        if not self._captioner.enabled:
+            return None
+        origin = self._backbone.origin
+        return load_captioner(
+            self._captioner, device=self._backbone.device, model_dir=origin.model_dir, offline=origin.offline
+        )
+
+    @cached_property
+    def grounder(self) -> Grounder:
+        """Who finds objects."""
+        if self._grounding is None:
+            raise RuntimeError("this editor looks for no objects")
+        if not isinstance(self._grounding, GroundingConfig):
+            return self._grounding
+        origin = self._backbone.origin
+        return load_grounder(
+            self._grounding,
+            device=self._backbone.device,
+            model_dir=origin.model_dir,
+            offline=origin.offline,
+            embedded=self._backbone.name == EMBEDDED,
+        )
+
+
+def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> EditRequest:
+    """The request with captions and, where the editor looks for objects, phrases; what is there already stays.
+
+    Phrases are those of the first picture: they follow from the instruction, hardly from the picture.
+
+    Args:
+        request: what to do.
+        tools: who reads and describes.
+        wants_phrases: whether phrases are of use.
+
+    Raises:
+        ParseError: if an instruction cannot be understood.
+    """
+    lacks_phrases = wants_phrases and request.mask is None and any(_lacks_phrases(i) for i in request.instructions)
+    if request.captions and not lacks_phrases:
+        return request
+    count = len(request.image)
+    described: Sequence[str | None] = (None,) * count
+    if tools.captioner is not None:
+        described = tools.captioner.describe(request.preserved)
+    readings = {text: _read(request.instructions, text, tools.language) for text in dict.fromkeys(described)}
+    first = readings[described[0]]
+    instructions = tuple(
+        replace(instruction, phrases=parsed.phrases) if lacks_phrases and _lacks_phrases(instruction) else instruction
+        for instruction, parsed in zip(request.instructions, first, strict=True)
+    )
+    captions = request.captions or tuple(_join_captions(readings[text], text) for text in described)
+    return replace(request, instructions=instructions, captions=captions)
+
+
+def _lacks_phrases(instruction: Instruction) -> bool:
+    return instruction.phrases is None and instruction.mask is None
+
+
+def _read(
+    instructions: Sequence[Instruction], description: str | None, language: LanguageProcessor
+) -> list[ParsedInstruction]:
+    """Each instruction read by itself; with a description, each one goes on from what the ones before made of it."""
+    readings: list[ParsedInstruction] = []
+    for instruction in instructions:
+        readings.append(language.parse(instruction.text, description))
+        if description is not None:
+            description = readings[-1].edited_caption
+    return readings
+
+
+def _join_captions(readings: Sequence[ParsedInstruction], description: str | None) -> Captions:
+    if description is not None:
+        return Captions(source=readings[0].input_caption, target=readings[-1].edited_caption)
+    return Captions(
+        source=", ".join(reading.input_caption for reading in readings),
+        target=", ".join(reading.edited_caption for reading in readings),
+    )
+
+
+def split_instruction(instruction: Instruction, tools: Tools) -> tuple[Instruction, ...]:
+    """An instruction that asks for several edits as several, each with its keyword; any other one as it is.
+
+    Args:
+        instruction: one that already has a keyword, phrases or a mask is taken as a whole.
+        tools: who reads.
+    """
+    if instruction.keyword or instruction.phrases is not None or instruction.mask is not None:
+        return (instruction,)
+    try:
+        edits = tools.language.parse(instruction.text).edits
+    except ParseError:
+        return (instruction,)
+    if len(edits) == 1:
+        return (instruction,)
+    return tuple(replace(instruction, text=edit.text, keyword=edit.keyword) for edit in edits)
+
+
+def ground_request(
+    request: EditRequest, tools: Tools, *, global_edit: bool, chunk: int | None
+) -> tuple[EditRequest, tuple[tuple[PhraseTrace, ...], ...]]:
+    """The request with a mask for every instruction, found in the pictures that are to be preserved.
+
+    Args:
+        request: planned.
+        tools: who finds.
+        global_edit: take the whole picture instead of looking.
+        chunk: most pictures at once.
+
+    Returns:
+        The request with masks, and for each picture what was found.
+
+    Raises:
+        NothingFoundError: if a phrase has no answer in a picture.
+        InputError: if an instruction names no object and the whole picture may not change.
+    """
+    if request.mask is not None or all(i.mask is not None for i in request.instructions):
+        return request, ()
+    pictures = request.preserved
+    if global_edit:
+        whole = torch.ones_like(pictures[:, :1])
+        return _with_masks(request, [whole] * len(request.instructions)), ()
+    for instruction in request.instructions:
+        if not instruction.phrases and instruction.mask is None:
+            raise InputError(
+                f"{instruction.text!r} names no object to look for: pass --global-edit to change the whole picture, "
+                "or a mask"
+            )
+    phrases = list(dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases or ()))
+    parts = in_chunks(lambda rows: tools.grounder.ground(pictures[rows], phrases), len(pictures), chunk=chunk)
+    found = tuple(row for part in parts for row in part)
+    masks = [
+        union([torch.stack([row[phrases.index(p)].mask for row in found]) for p in i.phrases])
+        if i.mask is None and i.phrases
+        else None
+        for i in request.instructions
+    ]
+    return _with_masks(request, masks), tuple(tuple(_trace(one) for one in row) for row in found)
+
+
+def _with_masks(request: EditRequest, masks: Sequence[Mask | None]) -> EditRequest:
+    pairs = zip(request.instructions, masks, strict=True)
+    return replace(
+        request,
+        instructions=tuple(replace(i, mask=mask) if i.mask is None and mask is not None else i for i, mask in pairs),
+    )
+
+
+def _trace(found: Found) -> PhraseTrace:
+    boxes = tuple(tuple(round(value, 2) for value in box) for box in found.boxes.tolist())
+    return PhraseTrace(phrase=found.phrase, boxes=boxes, scores=tuple(round(s, 4) for s in found.scores.tolist()))
