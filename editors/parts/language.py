@@ -119,6 +119,16 @@ def make_language(
             assert_never(config.provider)
 
 
+def require_text(instruction: str) -> None:
+    """Refuse an instruction without words.
+
+    Raises:
+        InputError: if there is nothing in it.
+    """
+    if not instruction.strip():
+        raise InputError("expected an instruction, got an empty text: say what to change, e.g. 'make the cube blue'")
+
+
 def validate(
     edits: Sequence[SubInstruction], input_caption: str, edited_caption: str, *, reply: str, advice: str = ""
 ) -> ParsedInstruction:

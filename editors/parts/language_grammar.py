@@ -17,8 +17,9 @@ _WISHES = (
     r"it (?:would|'d) be (?:nice|great|cool|good|better|lovely|awesome) if)"
 )
 _BEING = (
-    r"(?:to be|be|being|was|were|is|are|to become|become|became|to turn|turn(?:ed)? into|to turn into|"
-    r"to appear|to look|look(?:ed)?|to have|have|had|has|to get|get|got|to wear|wear|wore|wearing|to hold|hold|holding|to carry|carry)"
+    r"(?:to be|be|being|was|were|is|are|to become|become|became|to turn|turn(?:ed)? into|to turn into|to appear|"
+    r"to look|look(?:ed)?|to have|have|had|has|to get|get|got|to wear|wear|wore|wearing|to hold|hold|holding|"
+    r"to carry|carry)"
 )
 
 

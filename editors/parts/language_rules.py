@@ -10,9 +10,8 @@ an addition that does not say to what, has no phrase; `it` is what the request b
 import re
 from dataclasses import replace
 
-from ..core.errors import InputError
 from .keywords import choose_keyword
-from .language import WHOLE_PICTURE, ParsedInstruction, ParseError, SubInstruction, validate
+from .language import WHOLE_PICTURE, ParsedInstruction, ParseError, SubInstruction, require_text, validate
 from .language_captions import describe, drop, ensure, exchange, extend, modify, restyle
 from .language_change import Change, objects_of
 from .language_clauses import split_clauses
@@ -165,8 +164,7 @@ def _parse(instruction: str, description: str | None) -> ParsedInstruction:
     Raises:
         ParseError: if one of them is not understood.
     """
-    if not instruction.strip():
-        raise InputError("expected an instruction, got an empty text: say what to change, e.g. 'make the cube blue'")
+    require_text(instruction)
     reading = _Reading(description if description and re.search(r"\w", description) else None)
     changes = [change for clause in split_clauses(instruction) for change in parse_clause(clause) or [None]]
     if not changes or not all(change is not None and reading.add(change) for change in changes):
