@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..editors import EditResult, Image, InputError, Mask, load_image, load_mask, save_image
+from ..editors import PER_IMAGE, EditResult, Image, InputError, Mask, load_image, load_mask, save_image
 
 PACKAGES = ("maskedit", "torch", "diffusers", "transformers")
 
@@ -135,10 +135,9 @@ def read_masks(paths: Sequence[Path], pictures: Sequence[Picture]) -> tuple[Mask
 
 def trace_of(result: EditResult, row: int) -> dict[str, Any]:
     """The trace of one picture of a batch."""
-    trace = asdict(result.trace)
-    for name in ("mask_area", "outside_change", "outside_change_unkept"):
-        trace[name] = trace[name][row]
-    trace["seconds"] = trace["seconds"] / len(result.image)
+    trace = asdict(result.trace.of_image(row, len(result.image)))
+    for name in PER_IMAGE:
+        trace[name] = trace[name][0] if trace[name] else None
     return trace
 
 

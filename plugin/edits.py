@@ -233,7 +233,7 @@ class SceneEdits:
             outside = (result.mask[row, 0] <= 0).cpu()
             after = torch.where(outside[..., None], view.original, after)
         masks = view.files or view.masks
-        record = self._record(view.turn, settings, trace=_trace_of(result, row))
+        record = self._record(view.turn, settings, trace=asdict(result.trace.of_image(row, len(result.image))))
         record = self.session.save_edit(record, before=view.original, after=after, mask=used, masks=masks)
         self.data.show(view.turn.view, after)
         return record
@@ -339,15 +339,6 @@ def _batch_request(views: Sequence[_View], settings: Settings) -> EditRequest:
 
 def _as_image(photo: UInt8[Tensor, "height width 3"]) -> Image:
     return from_bytes(photo).permute(2, 0, 1)[None]
-
-
-def _trace_of(result: EditResult, row: int) -> dict[str, object]:
-    """The trace of one image of a batch, with its share of the time."""
-    content = asdict(result.trace)
-    content["seconds"] = result.trace.seconds / len(result.image)
-    for name in ("mask_area", "outside_change", "outside_change_unkept"):
-        content[name] = list(content[name][row : row + 1])
-    return content
 
 
 def format_duration(seconds: float) -> str:

@@ -175,6 +175,15 @@ class EditTrace:
     settings: dict[str, object] = field(default_factory=dict)
     """The settings as used, presets resolved."""
 
+    def of_image(self, row: int, count: int) -> "EditTrace":
+        """The trace of one image of a batch of `count`, with its share of the time."""
+        own = {name: getattr(self, name)[row : row + 1] for name in PER_IMAGE}
+        return replace(self, seconds=self.seconds / count, **own)
+
+
+PER_IMAGE = ("captions", "grounding", "mask_area", "outside_change", "outside_change_unkept")
+"""Fields of a trace that have a value for each image, unless they are empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditResult:
@@ -224,11 +233,7 @@ def join_results(results: Sequence[EditResult]) -> EditResult:
         trace=replace(
             first.trace,
             seconds=sum(r.trace.seconds for r in results),
-            captions=tuple(v for r in results for v in r.trace.captions),
-            grounding=tuple(v for r in results for v in r.trace.grounding),
-            mask_area=tuple(v for r in results for v in r.trace.mask_area),
-            outside_change=tuple(v for r in results for v in r.trace.outside_change),
-            outside_change_unkept=tuple(v for r in results for v in r.trace.outside_change_unkept),
+            **{name: tuple(v for r in results for v in getattr(r.trace, name)) for name in PER_IMAGE},
             warnings=tuple(dict.fromkeys(w for r in results for w in r.trace.warnings)),
         ),
     )
