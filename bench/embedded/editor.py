@@ -28,8 +28,8 @@ from .corpus import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditorRecipe:
-    """Architecture and training of the text encoder and the UNet."""
+class NetworkRecipe:
+    """Architecture of a text encoder and the UNet that learns with it."""
 
     block_out_channels: tuple[int, ...] = (64, 128)
     layers_per_block: int = 1
@@ -38,6 +38,12 @@ class EditorRecipe:
     text_layers: int = 3
     text_length: int = 48
     """Tokens, start and end included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorRecipe(NetworkRecipe):
+    """Architecture and training of the text encoder and the UNet."""
+
     batch_size: int = 16
     drop_text: float = 0.06
     """Share of samples that lose their text; as many lose their picture, and as many both. A sample that loses its text
@@ -56,13 +62,18 @@ class EditorRecipe:
 class EditorModel(nn.Module):
     """The two networks that learn together."""
 
-    def __init__(self, recipe: EditorRecipe, *, vocabulary: int, channels: int, size: int) -> None:
-        """Build with random weights, for latents of `channels` x `size` x `size`."""
+    def __init__(
+        self, recipe: NetworkRecipe, *, vocabulary: int, channels: int, size: int, condition_channels: int | None = None
+    ) -> None:
+        """Build with random weights, for latents of `channels` x `size` x `size`.
+
+        The UNet reads further `condition_channels` beside them; None = as many, those of a condition picture.
+        """
         super().__init__()
         levels = len(recipe.block_out_channels)
         self.unet = UNet2DConditionModel(
             sample_size=size,
-            in_channels=2 * channels,
+            in_channels=channels + (channels if condition_channels is None else condition_channels),
             out_channels=channels,
             block_out_channels=recipe.block_out_channels,
             down_block_types=("CrossAttnDownBlock2D",) * levels,
