@@ -1,6 +1,7 @@
 """Shared by all tests: threads, offline mode, markers, tolerances, real inputs and tiny random checkpoints."""
 
 import os
+import string
 
 # Before torch is imported: more threads than cores make it many times slower, and tests never reach for the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -287,6 +288,40 @@ def sam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sam") / "sam.safetensors"
     save_file(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def blip2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BLIP-2 with a T5 on disk: 32 pixels; it says words that depend on the picture."""
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessor, T5Tokenizer
+
+    words = "photo painting drawing of a the red blue cube dog cat bench on with two".split()
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *(f"\u2581{word}" for word in words), *string.ascii_letters]
+    tokenizer = T5Tokenizer(vocab=[(piece, -float(len(piece) == 1)) for piece in pieces], extra_ids=0)
+    processor = Blip2Processor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer, num_query_tokens=4)
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Blip2Config(
+        vision_config={**layers, "image_size": 32, "patch_size": 8},
+        qformer_config={**layers, "vocab_size": 8},
+        text_config={
+            "model_type": "t5",
+            "vocab_size": len(tokenizer),
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+        },
+        num_query_tokens=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Blip2ForConditionalGeneration(config)
+    # Words score above these, which end the answer or are left out of it.
+    network.get_input_embeddings().weight.data[[0, 1, 2, 3, config.image_token_index]] = 0
+    return _save_pretrained(network, processor, tmp_path_factory.mktemp("blip2"))
 
 
 def _save_pretrained(network: Any, processor: Any, folder: Path) -> Path:
