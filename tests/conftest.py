@@ -107,7 +107,22 @@ def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _save(pipeline, tmp_path_factory.mktemp("sd"))
 
 
-# The published checkpoints of both families were trained with this noise.
+@pytest.fixture(scope="session")
+def inpainting_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random inpainting checkpoint on disk (9 input channels), otherwise like `sd_folder`."""
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+
+    pipeline = StableDiffusionInpaintPipeline(
+        **_tiny_models(unet_in_channels=9),
+        scheduler=DDIMScheduler(**_TRAINING_NOISE, set_alpha_to_one=False, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return _save(pipeline, tmp_path_factory.mktemp("inpainting"))
+
+
+# The published checkpoints of all families were trained with this noise.
 _TRAINING_NOISE: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,

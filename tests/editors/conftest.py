@@ -25,9 +25,24 @@ def sd_backbone(sd_folder: Path) -> Backbone:
 
 
 @pytest.fixture(scope="session")
+def inpainting_backbone(inpainting_folder: Path) -> Backbone:
+    """The tiny inpainting checkpoint on the CPU; never changed."""
+    return Backbone.load(BackboneConfig(model=str(inpainting_folder), device="cpu"), "inpainting")
+
+
+@pytest.fixture(scope="session")
+def sd_variant(sd_backbone: Backbone) -> Callable[..., Backbone]:
+    """Like `variant`, of the tiny Stable Diffusion."""
+    return _variants(sd_backbone)
+
+
+@pytest.fixture(scope="session")
 def variant(backbone: Backbone) -> Callable[..., Backbone]:
     """Makes a backbone of the same networks with other scheduler settings or another preset, and empty caches."""
+    return _variants(backbone)
 
+
+def _variants(backbone: Backbone) -> Callable[..., Backbone]:
     def make(*, preset: CheckpointPreset | None = None, **scheduler: Any) -> Backbone:
         return Backbone(
             unet=backbone.unet,

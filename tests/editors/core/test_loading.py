@@ -82,6 +82,21 @@ def test_weights_come_back_bit_for_bit(ip2p_folder: Path) -> None:
     )
 
 
+def test_a_checkpoint_may_be_one_network(ip2p_folder: Path, tmp_path: Path) -> None:
+    with quiet_loading():
+        part = load_network(CLIPTextModel, "text_encoder", ip2p_folder, CONFIG)
+        alone = load_network(CLIPTextModel, "reader", ip2p_folder / "text_encoder", CONFIG, subfolder="")
+        tokenizer = load_configuration(
+            CLIPTokenizer, "from_pretrained", "words", ip2p_folder / "tokenizer", CONFIG, subfolder=""
+        )
+    assert all(torch.equal(value, part.state_dict()[name]) for name, value in alone.state_dict().items())
+    assert tokenizer("cube").input_ids == CLIPTokenizer.from_pretrained(ip2p_folder / "tokenizer")("cube").input_ids
+    with quiet_loading(), pytest.raises(ModelError, match=r"^reader of the checkpoint .* cannot be loaded"):
+        load_network(CLIPTextModel, "reader", tmp_path, CONFIG, subfolder="")
+    with quiet_loading(), pytest.raises(ModelError, match=r"^words of the checkpoint .* is missing or incomplete"):
+        load_configuration(CLIPTokenizer, "from_pretrained", "words", tmp_path, CONFIG, subfolder="")
+
+
 def test_missing_weights_are_not_made_up(copy: Path) -> None:
     path = copy / "vae" / WEIGHTS
     stored = load_file(path)

@@ -1,0 +1,40 @@
+"""The language options refuse what no processor could use, and never hold a key."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from maskedit.editors.parts.language_options import CHAT_MODEL, SERVER_MODEL, LanguageConfig
+
+
+def test_the_default_needs_nothing() -> None:
+    assert LanguageConfig().provider == "rules"
+
+
+def test_each_provider_has_a_model() -> None:
+    assert LanguageConfig(provider="chat").model_name() == CHAT_MODEL
+    assert LanguageConfig(provider="openai").model_name() == SERVER_MODEL
+    assert LanguageConfig(provider="openai", model="mine").model_name() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be in"),
+        ({"temperature": 2.1}, "temperature must be in"),
+        ({"temperature": float("nan")}, "temperature must be in"),
+        ({"max_tokens": 119}, "max_tokens must be at least 120, got 119"),
+        ({"timeout": 0.0}, "timeout must be above 0"),
+        ({"model": " "}, "model must be a name"),
+        ({"base_url": ""}, "base_url must be a name"),
+        ({"api_key_variable": ""}, "api_key_variable must be a name"),
+    ],
+)
+def test_bad_values_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LanguageConfig(**values)
+
+
+def test_no_field_holds_a_key() -> None:
+    assert not [f.name for f in fields(LanguageConfig) if "key" in f.name and f.name != "api_key_variable"]
