@@ -58,7 +58,7 @@ class CLIPSegGrounder:
         """
         rows: list[list[Found]] = [[] for _ in image]
         for phrase, maps in zip(phrases, self.probabilities(image, phrases), strict=True):
-            mode = choose_mode(self.config.mask_mode, phrases, phrase)
+            mode = choose_mode(self.config.mask_mode, phrase)
             for row, probability in zip(rows, maps, strict=True):
                 regions, boxes, scores = split_regions(probability[0], self.mask_threshold)
                 if len(regions) == 0:

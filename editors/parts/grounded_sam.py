@@ -53,12 +53,12 @@ class GroundedSam:
         """
         detected = self.detect(image, phrases)
         return tuple(
-            tuple(self._fill(picture, phrase, phrases, boxes) for phrase, boxes in zip(phrases, row, strict=True))
+            tuple(self._fill(picture, phrase, boxes) for phrase, boxes in zip(phrases, row, strict=True))
             for picture, row in zip(image, detected, strict=True)
         )
 
-    def _fill(self, picture: Tensor, phrase: str, phrases: Sequence[str], boxes: Boxes) -> Found:
-        mode = choose_mode(self.config.mask_mode, phrases, phrase)
+    def _fill(self, picture: Tensor, phrase: str, boxes: Boxes) -> Found:
+        mode = choose_mode(self.config.mask_mode, phrase)
         picked = boxes.corners[pick_candidates(mode, boxes.scores)]
         mask = self.sam.masks(picture, picked).any(0, keepdim=True)
         if not mask.any():

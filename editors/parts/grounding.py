@@ -18,6 +18,7 @@ from ..core.checkpoint import EMBEDDED
 from ..core.errors import InputError
 from ..core.types import Image
 from .grounding_options import GroundingConfig, MaskMode
+from .language_phrases import many, parse_noun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,33 +50,6 @@ class Grounder(Protocol):
         ...
 
 
-_PLURALS = frozenset("people men women children feet teeth mice geese oxen leaves wolves knives".split())
-_SINGULARS = frozenset("bus gas lens iris cactus octopus canvas atlas christmas news chess".split())
-_COUNTS = frozenset("all both two three four five six seven eight nine ten many several some few various".split())
-_PREPOSITIONS = frozenset(
-    "of in on at with without by near behind under above over from next to that who which".split()
-)
-
-
-def is_plural(phrase: str) -> bool:
-    """Whether a phrase names several things, by its counting words or the ending of its head noun.
-
-    "the two dogs" and "people on the bench" are plural, "red bus", "glass of cherries" and "left cube" are not.
-    """
-    words = re.findall(r"[a-z0-9'-]+", phrase.casefold())
-    head: list[str] = []
-    for word in words:
-        if word in _PREPOSITIONS and head:
-            break
-        head.append(word)
-    if not head:
-        return False
-    if _COUNTS & set(head):
-        return True
-    noun = head[-1]
-    return noun in _PLURALS or (noun not in _SINGULARS and re.search(r"[^su'i]s$", noun) is not None)
-
-
 def check_phrases(phrases: Sequence[str], *, count_tokens: Callable[[str], int], limit: int) -> None:
     """Refuse what a segmenter cannot look for.
 
@@ -97,14 +71,15 @@ def check_phrases(phrases: Sequence[str], *, count_tokens: Callable[[str], int],
             raise InputError(f"expected a phrase of at most {limit} tokens, got {length}: shorten {phrase[:40]!r}...")
 
 
-def choose_mode(mode: MaskMode, phrases: Sequence[str], phrase: str) -> Literal["max", "merge", "first"]:
-    """The rule for one of several phrases.
+def choose_mode(mode: MaskMode, phrase: str) -> Literal["max", "merge", "first"]:
+    """The rule for a phrase; its neighbours do not count, because each phrase has candidates of its own.
 
     Differs from the paper: it does not say which mask is taken; its code takes the first box whatever its score.
     """
     if mode != "auto":
         return mode
-    return "merge" if len(phrases) > 1 or is_plural(phrase) else "max"
+    noun = parse_noun(phrase)
+    return "merge" if noun is not None and many(noun) else "max"
 
 
 def pick_candidates(mode: Literal["max", "merge", "first"], scores: Float[Tensor, " boxes"]) -> Int[Tensor, " picked"]:

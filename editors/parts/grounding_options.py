@@ -34,7 +34,7 @@ class GroundingConfig:
     """Probability from which CLIPSeg's pixels count, in [0, 1); None = the checkpoint's own, 0.5 for the published."""
     mask_mode: MaskMode = "auto"
     """`max`: the object of the highest score; `merge`: all; `first`: the first one listed, as the published code does;
-    `auto`: merge for plural names and for several phrases, else max."""
+    `auto`: merge for plural names, else max."""
 
     def __post_init__(self) -> None:
         for name in ("box_threshold", "text_threshold", "mask_threshold"):
