@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .core.backbone import Backbone
 from .core.errors import NothingFoundError
-from .core.sampling import make_generators
-from .core.types import Latents, Mask
+from .core.sampling import draw_noise, make_generators
+from .core.types import Mask
 from .parts.canvas import PassResult, given_masks
 from .parts.caption_editor import CaptionEditor
 from .parts.caption_options import DiffEditConfig
@@ -62,7 +62,10 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
         at = caption_schedule(backbone, self.settings.steps, ratio=config.mask_strength).timesteps[0]
         schedule = caption_schedule(backbone, self.settings.steps)
         clean = backbone.scale_latents(backbone.encode(request.preserved))
-        noise = _noise_maps(request.seeds, maps, clean)
+        generators = make_generators(request.seeds, clean.device)
+        # Maps stand along the channels while the noise is drawn, then along the batch, picture by picture.
+        drawn = draw_noise(generators, (maps * clean.shape[1], *clean.shape[2:]), clean.dtype)
+        noise = drawn.unflatten(1, (maps, -1)).flatten(0, 1)
         noisy = schedule.add_noise(clean.repeat_interleave(maps, 0), noise, at)
         sides = {"source": [c.source for c in captions], "text": [c.target for c in captions]}
         texts = {side: backbone.embed(caption).repeat_interleave(maps, 0) for side, caption in sides.items()}
@@ -77,10 +80,3 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
         image = prepared.denoise(cells, blend=self.config.blend)
         settings = {"encoding_ratio": self.ratio, "mask_threshold": self.threshold}
         return prepared.result(image, masks, warnings=warnings, settings=settings)
-
-
-def _noise_maps(seeds: tuple[int, ...], maps: int, latents: Latents) -> Latents:
-    """Noise of all maps of all pictures, each picture's from its own generator."""
-    shape = (maps, *latents.shape[1:])
-    generators = make_generators(seeds, latents.device)
-    return torch.cat([torch.randn(shape, generator=g, device=g.device, dtype=latents.dtype) for g in generators])
