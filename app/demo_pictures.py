@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..bench.blocks import EditPairs, make_pairs
-from ..bench.foi import METRICS, Outcome, measure_outcome, request_from_pairs
+from ..bench.outcome import METRICS, Outcome, measure_outcome, request_from_pairs
 from ..bench.table import Row
 from ..editors import (
     Backbone,

@@ -11,7 +11,7 @@ from maskedit.app.demo_pictures import (
     edit_pictures,
     save_strips,
 )
-from maskedit.bench.foi import METRICS, measure_outcome
+from maskedit.bench.outcome import METRICS, measure_outcome
 from maskedit.editors import Backbone, BackboneConfig, load_image
 
 
