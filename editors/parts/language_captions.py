@@ -109,6 +109,9 @@ def _extend(caption: str, end: int) -> Span | None:
             determiner = word.casefold()
             break
         words.insert(0, word)
+    if words and not determiner and start == 0:
+        # A capital that only opens the sentence.
+        words[0] = words[0].lower()
     noun = parse_noun(" ".join(words)) if words else None
     return Span(start=start, end=end, noun=noun, determiner=determiner) if noun and not noun.after else None
 

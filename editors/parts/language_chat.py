@@ -47,9 +47,10 @@ class ChatLanguage:
         try:
             with quiet_loading(keep_bars=not local):
                 tokenizer = AutoTokenizer.from_pretrained(name, **common)
-                model, info = AutoModelForCausalLM.from_pretrained(
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
                     name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
                 )
+                model, info = loaded
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise

@@ -7,7 +7,7 @@ from .language_change import Change, become, predicate, strip_trait
 from .language_clauses import COLORING, MAKING, TURNING
 from .language_phrases import group_list, is_all_quality, parse_noun, plain_quality, split_quality
 from .language_requests import verbs
-from .language_words import ACTIONS, DETERMINERS, PICTURES, gerund, is_plural, is_quality, words_of
+from .language_words import ACTIONS, DETERMINERS, PICTURES, PREPOSITIONS, gerund, is_plural, is_quality, words_of
 
 _VANISH = re.compile(r"(?P<x>.+?) (?:disappear|vanish|go away|go|be gone|invisible|gone)", re.I)
 _LOOK_LIKE = re.compile(r"(?P<x>.+?) (?:to )?(?:look|appear|seem) (?:like|as if|as though) (?P<y>.+)", re.I)
@@ -93,7 +93,7 @@ def _make_last(item: str) -> Change | None:
     start = sum(1 for word in words if word.casefold() in DETERMINERS)
     noun = parse_noun(" ".join(words[:-1])) if len(words) - start > 1 else None
     # After "the cat on" the last word is a place, not a quality.
-    if noun is None or len(noun.after.split()) == 1 or is_quality(noun.head):
+    if noun is None or words[-1].casefold() in PREPOSITIONS or len(noun.after.split()) == 1 or is_quality(noun.head):
         return None
     objects, last = " ".join(words[:-1]), words[-1]
     if is_plural(last) and is_plural(noun.head):
@@ -104,7 +104,7 @@ def _make_last(item: str) -> Change | None:
 _IMAGINED = re.compile(
     r"(?:(?:what|how) would (?:it|this|that) look(?: like)?|what if (?:it|this|that) (?:was|were|is)|as if (?:it|this) "
     r"(?:was|were)|(?:redraw|repaint|draw|render|show|paint|reimagine|restyle) (?:it|this|that|everything))"
-    r"(?: (?:like|as))? (?P<y>.+)|(?P<z>(?:in the style of|as an? ) .+)",
+    r"(?: (?:like|as))? (?P<y>.+)|(?P<z>(?:in the style of|as an?) .+)",
     re.I,
 )
 

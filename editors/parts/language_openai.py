@@ -75,12 +75,11 @@ class ServerLanguage:
         Raises:
             LanguageError: in one line, whatever went wrong.
         """
-        for _ in range(len(self._options) + 1):
+        answer, problem = self._try(messages)
+        while problem is not None and self._adapt(problem):
             answer, problem = self._try(messages)
-            if problem is None:
-                return answer
-            if not self._adapt(problem):
-                break
+        if problem is None:
+            return answer
         # Raised out here, so that the client's error, which holds the request, is no part of the traceback.
         raise LanguageError(self._describe(problem))
 

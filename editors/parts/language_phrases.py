@@ -202,10 +202,10 @@ def plain_quality(text: str) -> str:
     if "same" in words_of(text):
         return re.sub(r"^(?:in )?(?:an? |the )?same", "in the same", text.strip(), flags=re.I)
     text = re.sub(r"\b(?:a )?(?:shade|tone|tint|hue|finish|colou?r(?:ed)?|material)\b(?: of)?", "", text, flags=re.I)
-    text = re.sub(r"^(?:to be |be |made |out |of |in |an? |the |look(?:ing)? |into )+", "", text.strip(), flags=re.I)
     text = re.sub(
         r"\b(?:a (?:little |tiny )?bit|a lot|a little|far|even|quite|really|completely|fully)\b", "", text, flags=re.I
     )
+    text = re.sub(r"^(?:to be |be |made |out |of |in |an? |the |look(?:ing)? |into )+", "", text.strip(), flags=re.I)
     text = re.sub(r"^(?:twice|three times|\d+ times) as \w+", "much larger", text.strip(), flags=re.I)
     text = re.sub(r"^half as \w+", "much smaller", text, flags=re.I)
     return " ".join(re.sub(r" than .*$", "", text).split()).strip(" ,.!?")

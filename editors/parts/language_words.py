@@ -171,7 +171,7 @@ def forms_of(noun: str) -> set[str]:
     names = {single}.union(*(group for group in SYNONYMS if single in group))
     many = {name for name, one in SINGULARS.items() if one in names}
     for name in names:
-        many.add(name[:-1] + "ies" if name.endswith("y") and name not in Y_NOUNS else name + "s")
+        many.add(name[:-1] + "ies" if re.search(r"[^aeiou]y$", name) else name + "s")
         many.add(name + "es")
     return names | many | {noun.casefold()}
 

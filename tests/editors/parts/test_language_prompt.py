@@ -65,17 +65,21 @@ def test_reading_undoes_writing(seed: int) -> None:
         one, two = (chance.choice([". ", ", ", "; ", "\n", ".\n", " ;\n"]) for _ in range(2))
         quote = chance.choice(["", '"', "'"])
         label = chance.choice([str.upper, str.lower, str.title])
+        end = chance.choice(["", ".", ".  "])
         gap = chance.choice(["", " ", "  "])
         joined = chance.choice([", ", " and ", ", and "]).join(phrases)
         reply = (
             f"{label('Segmentation prompt')}:{gap}{quote}{joined}{quote}{one}{label('editing prompt')}{gap}1: "
-            f"{quote}{before}{quote}{two}{label('editing prompt')}{gap}2:{quote}{after}{quote}{chance.choice(['', '.', '.  '])}"
+            f"{quote}{before}{quote}{two}{label('editing prompt')}{gap}2:{quote}{after}{quote}{end}"
         )
         assert parse_fields(reply) == (phrases, before, after), reply
 
 
 def test_the_papers_own_reply_is_read() -> None:
-    reply = "Segmentation prompt: Dog. Editing prompt 1: \u201cPhoto of a dog\u201d. Editing prompt2: \u201cPhoto of a cat\u201d."
+    reply = (
+        "Segmentation prompt: Dog. Editing prompt 1: \u201cPhoto of a dog\u201d. "
+        "Editing prompt2: \u201cPhoto of a cat\u201d."
+    )
     assert parse_fields(reply) == (("Dog",), "Photo of a dog", "Photo of a cat")
 
 
