@@ -68,7 +68,8 @@ class Blip2Captioner:
         network = self.network
         inputs = self.processor(images=image_to_pil(picture[None]), text=text, return_tensors="pt").to(network.device)
         said: Sequence[Tensor] = network.generate(
-            pixel_values=inputs.pixel_values.to(network.dtype),
+            # Other parts of the network stay in float32 whatever it is loaded in.
+            pixel_values=inputs.pixel_values.to(network.vision_model.dtype),
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
             max_new_tokens=self.config.max_new_tokens,

@@ -20,6 +20,7 @@ from maskedit.editors.core.images import image_to_pil
 from maskedit.editors.core.loading import quiet_loading
 from maskedit.editors.parts.captioner import Blip2Captioner, Captioner, load_captioner
 from maskedit.editors.parts.grounding_options import CaptionerConfig
+from maskedit.editors.parts.pretrained import load_pretrained
 
 Make = Callable[..., torch.Tensor]
 
@@ -56,6 +57,22 @@ def test_what_is_said_depends_on_the_picture_and_on_the_question(load: Callable,
     captioner = load()
     said = {captioner.answer(picture, text) for picture in pictures(4) for text in ("photo of", "two dogs")}
     assert len(said) > 2
+
+
+def test_half_precision_is_what_a_gpu_would_run(blip2_folder: Path, pictures: Make) -> None:
+    network, processor, _ = load_pretrained(
+        Blip2ForConditionalGeneration,
+        Blip2Processor,
+        str(blip2_folder),
+        role="captioner",
+        device="cpu",
+        model_dir=None,
+        offline=True,
+        dtype="float16",
+    )
+    assert {network.vision_model.dtype, network.language_model.dtype} == {torch.float16}
+    (description,) = Blip2Captioner(network, processor, CaptionerConfig(max_new_tokens=6)).describe(pictures())
+    assert " of " in description and description.endswith(".")
 
 
 def test_each_picture_is_described_once(load: Callable, pictures: Make) -> None:
