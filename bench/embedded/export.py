@@ -3,12 +3,19 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+)
+from transformers import CLIPTokenizer
 
-from ...editors import PRESET_FILE, Architecture, Backbone, CheckpointPreset, FoIPreset, InstructPreset
-from .editor import build_scheduler
-from .train import TrainedSet
+from ...editors import PRESET_FILE, Architecture, Backbone, CaptionPreset, CheckpointPreset, FoIPreset, InstructPreset
+from .editor import EditorModel, build_scheduler
 
 EMBEDDED_PRESET = CheckpointPreset(
     instruct=InstructPreset(sampler="ddim", steps=10, guidance_scale=1.6, image_guidance_scale=1.1),
@@ -18,8 +25,52 @@ EMBEDDED_PRESET = CheckpointPreset(
 """Settings chosen on validation scenes for the embedded set."""
 
 
-def export_set(trained: TrainedSet, folder: Path, *, preset: CheckpointPreset = EMBEDDED_PRESET) -> None:
+TEXT_TO_IMAGE_PRESET = CheckpointPreset(
+    caption=CaptionPreset(steps=20, guidance_scale=2.5), knows=EMBEDDED_PRESET.knows
+)
+"""Settings chosen by eye on samples of the embedded text-to-image model."""
+INPAINTING_PRESET = CheckpointPreset(caption=CaptionPreset(steps=20, guidance_scale=2.5), knows=EMBEDDED_PRESET.knows)
+"""Settings chosen by eye on samples of the embedded inpainting model."""
+
+
+@runtime_checkable
+class TrainedNetworks(Protocol):
+    """What training a checkpoint of this set gives."""
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """The set's autoencoder."""
+        ...
+
+    @property
+    def model(self) -> EditorModel:
+        """UNet and text encoder."""
+        ...
+
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The text encoder's."""
+        ...
+
+
+def export_set(trained: TrainedNetworks, folder: Path, *, preset: CheckpointPreset = EMBEDDED_PRESET) -> None:
     """Write a trained set so that diffusers' `from_pretrained` and `--model FOLDER` load it; the set stays as it is."""
+    _export(StableDiffusionInstructPix2PixPipeline, trained, folder, preset)
+
+
+def export_text_to_image(
+    trained: TrainedNetworks, folder: Path, *, preset: CheckpointPreset = TEXT_TO_IMAGE_PRESET
+) -> None:
+    """Write a trained text-to-image model, as `export_set` does."""
+    _export(StableDiffusionPipeline, trained, folder, preset)
+
+
+def export_inpainting(trained: TrainedNetworks, folder: Path, *, preset: CheckpointPreset = INPAINTING_PRESET) -> None:
+    """Write a trained inpainting model, as `export_set` does."""
+    _export(StableDiffusionInpaintPipeline, trained, folder, preset)
+
+
+def _export(kind: type[DiffusionPipeline], trained: TrainedNetworks, folder: Path, preset: CheckpointPreset) -> None:
     networks = {"unet": trained.model.unet, "vae": trained.vae, "text_encoder": trained.model.text_encoder}
     scheduler = build_scheduler()
     half = Backbone.build(
@@ -34,7 +85,7 @@ def export_set(trained: TrainedSet, folder: Path, *, preset: CheckpointPreset = 
     )
     for name, network in networks.items():
         getattr(half, name).load_state_dict(network.state_dict())
-    pipeline = StableDiffusionInstructPix2PixPipeline(
+    pipeline = kind(
         vae=half.vae,
         text_encoder=half.text_encoder,
         tokenizer=trained.tokenizer,
