@@ -1,6 +1,6 @@
 """Shared by the editors' tests: backbones on tiny random checkpoints, pictures, and attention edits that do nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from maskedit.editors.core.attention import AttentionSite, Scores
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.checkpoint import BackboneConfig, CheckpointPreset
+from maskedit.editors.core.errors import NothingFoundError
+from maskedit.editors.parts.grounding import Found
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +92,30 @@ class PassThrough:
 def pass_through() -> PassThrough:
     """An attention edit that does nothing, on every cross-attention layer."""
     return PassThrough()
+
+
+class BoxGrounder:
+    """A segmenter that knows where things are: each phrase has a box in pixels, others are not found."""
+
+    def __init__(self, **boxes: tuple[int, int, int, int]) -> None:
+        self.boxes = {phrase.replace("_", " "): box for phrase, box in boxes.items()}
+        self.asked: list[tuple[int, tuple[str, ...]]] = []
+
+    def ground(self, image: torch.Tensor, phrases: Sequence[str]) -> tuple[tuple[Found, ...], ...]:
+        self.asked.append((len(image), tuple(phrases)))
+        return tuple(tuple(self._find(phrase, *image.shape[-2:]) for phrase in phrases) for _ in image)
+
+    def _find(self, phrase: str, height: int, width: int) -> Found:
+        if phrase not in self.boxes:
+            raise NothingFoundError(phrase, score=0.1, threshold=0.3)
+        left, top, right, bottom = self.boxes[phrase]
+        mask = torch.zeros(1, height, width)
+        mask[:, top:bottom, left:right] = 1
+        box = torch.tensor([[left, top, right, bottom]], dtype=torch.float32)
+        return Found(phrase=phrase, mask=mask, boxes=box, scores=torch.tensor([0.9]))
+
+
+@pytest.fixture
+def grounder() -> BoxGrounder:
+    """Knows a red cube on the left and a ball on the right of a picture of 64 pixels."""
+    return BoxGrounder(red_cube=(8, 16, 32, 48), ball=(40, 8, 60, 24))

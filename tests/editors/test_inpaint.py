@@ -1,6 +1,6 @@
 """Inpainting on the shared core equals diffusers' pipeline on the same weights, noise and masked latents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from maskedit.editors import Captions, EditRequest, Inpaint, InpaintConfig, Instruction, ModelError, Tools
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.caption_pass import caption_scheduler
-from maskedit.editors.parts.grounding import Found
 from maskedit.editors.parts.language_options import LanguageConfig
 
 Pictures = Callable[..., torch.Tensor]
@@ -85,26 +84,12 @@ def test_in_a_scene_the_photo_is_kept_and_the_level_is_the_request_s(
     assert full.trace.timesteps[0] == 875
 
 
-class FixedGrounder:
-    """Finds everything in the same box."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
-
-    def ground(self, image: torch.Tensor, phrases: Sequence[str]) -> tuple[tuple[Found, ...], ...]:
-        self.asked.append(tuple(phrases))
-        boxes, scores = torch.tensor([[8.0, 16.0, 40.0, 48.0]]), torch.tensor([0.9])
-        row = tuple(Found(phrase=phrase, mask=box()[0], boxes=boxes, scores=scores) for phrase in phrases)
-        return (row,) * len(image)
-
-
-def test_objects_are_found_and_told(inpainting_backbone: Backbone, pictures: Pictures) -> None:
-    grounder = FixedGrounder()
+def test_objects_are_found_and_told(inpainting_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
     tools = Tools(inpainting_backbone, language=LanguageConfig(), grounding=grounder)
     found = Inpaint(inpainting_backbone, InpaintConfig(steps=STEPS), tools=tools)
     result = found.edit(EditRequest(image=pictures(2), instructions=(RED,)))
-    assert grounder.asked == [("red cube",)]
-    assert torch.equal(result.mask, box(2))
+    assert grounder.asked == [(2, ("red cube",))]
+    assert result.mask.mean() == 24 * 32 / 64**2
     assert result.trace.captions == (CAPTIONS, CAPTIONS)
     assert [row[0].phrase for row in result.trace.grounding] == ["red cube", "red cube"]
 
