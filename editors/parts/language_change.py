@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .language_phrases import Noun, is_all_quality, parse_list, parse_noun, plain_quality
-from .language_words import NUMBERS, is_plural, is_quality, words_of
+from .language_words import NUMBERS, is_plural, is_quality, singular, words_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def objects_of(text: str) -> tuple[Noun, ...]:
 def is_one_of(text: str, kind: frozenset[str]) -> bool:
     """Whether the noun of a phrase, or a pronoun, is one of these."""
     noun = parse_noun(text)
-    return (noun is not None and noun.head.casefold() in kind) or text.casefold() in kind
+    return (noun is not None and {noun.head.casefold(), singular(noun.head)} & kind != set()) or text.casefold() in kind
 
 
 def strip_trait(objects: str) -> tuple[str, bool]:

@@ -43,7 +43,12 @@ def _instead(clause: str) -> list[Change]:
     ) or re.fullmatch(r"(?:put|draw|add|place) (?P<y>.+?) where (?P<x>.+?) (?:is|are|was|were)", clause, re.I)
     if found and (quality := split_quality(found["y"])) and is_all_quality(found["x"]):
         return [Change(kind="modify", objects=quality[0], result=quality[1])]
-    return [become(found["x"], found["y"], noun=True)] if found and parse_noun(found["x"]) else []
+    if found is None or not (old := parse_noun(found["x"])):
+        return []
+    # "a blue car instead of the red one": the red car.
+    new = parse_noun(found["y"])
+    objects = re.sub(r"\bones?$", new.head, found["x"]) if new and old.core.endswith(("one", "ones")) else found["x"]
+    return [become(objects, found["y"], noun=True)]
 
 
 _MUST = r"(?:should|must|needs? to|has to|have to|ought to|shall)"
@@ -76,6 +81,12 @@ def _wish(clause: str) -> list[Change]:
             return add(found["x"])
     if found := _STATED.fullmatch(clause):
         return _states(found["x"] or found["y"] or found["z"], found["v"], found["r"])
+    if found := re.fullmatch(rf"{_WISHES} (?P<x>.+?) replaced (?:with|by) (?P<y>.+)", clause, re.I):
+        return [become(found["x"], found["y"], noun=True)]
+    if (found := re.fullmatch(r"(?P<x>.+?) needs? (?P<y>(?:an?|some|two) .+)", clause, re.I)) and parse_noun(
+        found["x"]
+    ):
+        return gift(f"give {found['x']} {found['y']}")
     if (found := _DONE_IN.fullmatch(clause)) and (found["v"].lower() == "as" or is_all_quality(found["r"])):
         return _states(found["x"], found["v"], found["r"])
     if found := re.fullmatch(rf"{_WISHES} (?P<x>.+)", clause, re.I):

@@ -36,6 +36,7 @@ _WHERE = re.compile(
     r"(?:on|in|at|under|behind|above|below|near|beside|next to|to the|from the|between|left of|right of|by|over)\b",
     re.I,
 )
+_SPEAKERS = frozenset("i me we us you myself".split())
 _ORDER = (SIZES, FINISHES, COLORS | NOUN_COLORS, MATERIALS)
 """English names size before finish before colour before material."""
 
@@ -102,7 +103,7 @@ def parse_noun(text: str) -> Noun | None:
         end += 1
     if start == len(words) or lowered[start] in PREPOSITIONS | RELATIVES | {"and", "or"}:
         return None
-    if not re.search(r"[^\W_]", words[end - 1]):
+    if not re.search(r"[^\W_]", words[end - 1]) or {*lowered[start:end]} & _SPEAKERS:
         return None
     head = singular(words[end - 1]) if one else words[end - 1]
     return Noun(modifiers=tuple(words[start : end - 1]), head=head, after=" ".join(words[end:]))

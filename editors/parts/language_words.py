@@ -179,7 +179,7 @@ def forms_of(noun: str) -> set[str]:
 def with_article(phrase: str, noun: str) -> str:
     """A noun phrase with `a`, `an`, `the` or nothing, as its noun asks for."""
     first = phrase.split(maxsplit=1)[0].casefold() if phrase.split() else ""
-    owners = [word for word in phrase.split() if word.endswith("'s")]
+    owners = re.search(r"'s\b", phrase[: phrase.find(noun)]) is not None
     if first.isdigit() or first in NUMBERS or first in DETERMINERS | {"no"}:
         return phrase
     if not owners and (is_plural(noun) or noun.casefold() in UNCOUNTED):

@@ -117,7 +117,8 @@ def test_json_is_read_wherever_it_stands() -> None:
     "reply",
     ["", "no", "{", "{}", "[]", "null", answer(edits=[]), answer(edits=[{}]), answer(edits="red cube"),
      answer(edits=[{"text": "a", "keyword": "a", "phrases": "a"}]), answer(input_caption=None),
-     answer(edited_caption=""), "[" * 5000, '{"a":' * 5000, format_reply([], "a", "b"), format_reply(["cube"], "a", "a")],
+     answer(edited_caption=""),
+     "[" * 5000, '{"a":' * 5000, format_reply([], "a", "b"), format_reply(["cube"], "a", "a")],
 )  # fmt: skip
 def test_other_replies_are_refused(reply: str) -> None:
     with pytest.raises(ParseError) as caught:

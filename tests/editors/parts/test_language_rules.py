@@ -130,3 +130,15 @@ def test_any_text_is_understood_or_refused(seed: int, rules: RuleLanguage) -> No
         for edit in parsed.edits:
             Instruction(text=edit.text, keyword=edit.keyword)
     assert understood > 20
+
+
+@pytest.mark.parametrize("text", ["make me a sandwich", "give me a break", "let me think", "I love this picture"])
+def test_small_talk_is_refused(text: str, rules: RuleLanguage) -> None:
+    with pytest.raises(ParseError):
+        rules.parse(text)
+
+
+def test_the_one_that_was_meant(rules: RuleLanguage) -> None:
+    assert rules.parse("I want a blue car instead of the red one").phrases == ("red car",)
+    assert rules.parse("turn one of the cubes into a sphere").phrases == ("cube",)
+    assert rules.parse("change the dress to a red one").edited_caption == "photo of a red dress"
