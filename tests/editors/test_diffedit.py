@@ -115,7 +115,7 @@ def test_masks_equal_diffusers(
 def test_with_the_published_blend_the_edit_equals_diffusers(
     sd_variant: Callable[..., Backbone], pictures: Pictures, pipeline: Any, prediction: str
 ) -> None:
-    """`reference` puts back latents one step noisier than those it blends with, as diffusers does; `aligned` does not."""
+    """`reference` puts back latents a step noisier than those it blends with, as diffusers does; `aligned` does not."""
     backbone, image = sd_variant(prediction_type=prediction), pictures()
     set_noise(pipeline, backbone)
     mask = torch.zeros(1, 1, 64, 64)

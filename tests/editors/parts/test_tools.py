@@ -1,0 +1,164 @@
+"""Planning and grounding of a request: what language and detectors decide, once, and what stays as the user said."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskedit.editors import (
+    BackboneConfig,
+    CaptionerConfig,
+    Captions,
+    EditRequest,
+    GroundingConfig,
+    InputError,
+    Instruction,
+    LanguageConfig,
+    MissingExtraError,
+    ModelError,
+    NothingFoundError,
+    ParsedInstruction,
+    Tools,
+)
+from maskedit.editors.core.backbone import Backbone
+from maskedit.editors.parts.language_rules import RuleLanguage
+from maskedit.editors.parts.tools import ground_request, plan_request, split_instruction
+
+Pictures = Callable[..., torch.Tensor]
+BLUE = Instruction(text="make the red cube blue")
+BALL = Instruction(text="remove the ball")
+
+
+class CountingLanguage:
+    """The rules, counting what they are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        self.rules = RuleLanguage()
+
+    def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
+        self.asked.append((instruction, description))
+        return self.rules.parse(instruction, description)
+
+
+class FixedCaptioner:
+    """Describes each picture by its place in the batch."""
+
+    def describe(self, image: torch.Tensor) -> tuple[str, ...]:
+        return ("Photo of a red cube and a ball", "Photo of a red cube, a ball and a dog")[: len(image)]
+
+
+def tools_of(backbone: Backbone, language: Any, **others: Any) -> Tools:
+    return Tools(backbone, language=language, **others)
+
+
+def request(image: torch.Tensor, *instructions: Instruction, **changes: Any) -> EditRequest:
+    return EditRequest(image=image, instructions=instructions or (BLUE,), **changes)
+
+
+def test_language_is_asked_once_for_all_pictures(sd_backbone: Backbone, pictures: Pictures) -> None:
+    language = CountingLanguage()
+    planned = plan_request(request(pictures(3)), tools_of(sd_backbone, language), wants_phrases=True)
+    assert language.asked == [(BLUE.text, None)]
+    assert planned.captions == (Captions(source="photo of a red cube", target="photo of a blue cube"),) * 3
+    assert planned.instructions[0].phrases == ("red cube",)
+
+
+def test_nothing_is_asked_that_the_user_has_said(sd_backbone: Backbone, pictures: Pictures) -> None:
+    language = CountingLanguage()
+    own = Captions(source="a", target="b")
+    said = request(pictures(), replace(BLUE, phrases=("cube",)), captions=(own,))
+    assert plan_request(said, tools_of(sd_backbone, language), wants_phrases=True) is said
+    masked = request(pictures(), captions=(own,), mask=torch.ones(1, 1, 64, 64))
+    assert plan_request(masked, tools_of(sd_backbone, language), wants_phrases=True) is masked
+    assert language.asked == []
+    captioned = plan_request(request(pictures(), captions=(own,)), tools_of(sd_backbone, language), wants_phrases=True)
+    assert (captioned.captions, captioned.instructions[0].phrases) == ((own,), ("red cube",))
+
+
+def test_descriptions_make_captions_picture_by_picture(sd_backbone: Backbone, pictures: Pictures) -> None:
+    """With a description, an instruction goes on from what the ones before made of it."""
+    tools = tools_of(sd_backbone, CountingLanguage(), captioner=FixedCaptioner())
+    planned = plan_request(request(pictures(2), BLUE, BALL), tools, wants_phrases=True)
+    assert [caption.source for caption in planned.captions] == [
+        "Photo of a red cube and a ball",
+        "Photo of a red cube, a ball and a dog",
+    ]
+    assert "dog" in planned.captions[1].target
+    for caption in planned.captions:
+        assert "blue cube" in caption.target
+        assert "ball" not in caption.target
+
+
+def test_a_compound_instruction_is_taken_apart(sd_backbone: Backbone) -> None:
+    tools = tools_of(sd_backbone, LanguageConfig())
+    parts = split_instruction(Instruction(text="make the red cube blue and remove the ball", strength=0.5), tools)
+    assert [(part.text, part.keyword, part.strength) for part in parts] == [
+        ("make the red cube blue", "red cube", 0.5),
+        ("remove the ball", "ball", 0.5),
+    ]
+    for whole in (BLUE, Instruction(text="hello there"), replace(BALL, keyword="ball")):
+        assert split_instruction(whole, tools) == (whole,)
+
+
+def test_each_instruction_gets_the_mask_of_its_phrases(
+    sd_backbone: Backbone, pictures: Pictures, grounder: Any
+) -> None:
+    tools = tools_of(sd_backbone, LanguageConfig(), grounding=grounder)
+    both = Instruction(text="make everything green", phrases=("red cube", "ball"))
+    own = torch.full((2, 1, 64, 64), 0.5)
+    planned = request(pictures(2), both, replace(BALL, mask=own), replace(BALL, phrases=("ball",)))
+    found, trace = ground_request(planned, tools, global_edit=False, chunk=1)
+    masks = [instruction.mask for instruction in found.instructions]
+    assert torch.equal(masks[1], own)
+    assert masks[2].sum() == 2 * 20 * 16
+    assert masks[0].sum() == 2 * (24 * 32 + 20 * 16)
+    assert grounder.asked == [(1, ("red cube", "ball"))] * 2
+    assert [[one.phrase for one in row] for row in trace] == [["red cube", "ball"]] * 2
+
+
+def test_a_mask_of_the_request_or_a_global_edit_needs_no_detector(
+    sd_backbone: Backbone, pictures: Pictures, grounder: Any
+) -> None:
+    tools = tools_of(sd_backbone, LanguageConfig(), grounding=grounder)
+    masked = request(pictures(), mask=torch.ones(1, 1, 64, 64))
+    assert ground_request(masked, tools, global_edit=False, chunk=None) == (masked, ())
+    whole, _ = ground_request(request(pictures()), tools, global_edit=True, chunk=None)
+    assert bool((whole.instructions[0].mask == 1).all())
+    assert grounder.asked == []
+
+
+def test_what_is_not_found_is_an_error(sd_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    tools = tools_of(sd_backbone, LanguageConfig(), grounding=grounder)
+    with pytest.raises(NothingFoundError, match="'hat'"):
+        ground_request(request(pictures(), replace(BLUE, phrases=("hat",))), tools, global_edit=False, chunk=None)
+    with pytest.raises(InputError, match="names no object to look for: pass --global-edit"):
+        ground_request(request(pictures(), replace(BLUE, phrases=())), tools, global_edit=False, chunk=None)
+
+
+def test_tools_load_when_they_are_needed_and_where_the_checkpoint_came_from(
+    sd_folder: Path, clipseg_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weights" / "owner").mkdir(parents=True)
+    (tmp_path / "weights" / "owner" / "finder").symlink_to(clipseg_folder)
+    config = BackboneConfig(model=str(sd_folder), device="cpu", model_dir=tmp_path / "weights", offline=True)
+    backbone = Backbone.load(config, "text-to-image")
+    grounding = GroundingConfig(segmenter="clipseg", clipseg="owner/finder", mask_threshold=0.0)
+    tools = Tools(backbone, language=LanguageConfig(), grounding=grounding)
+    found = tools.grounder.ground(torch.rand(1, 3, 64, 64), ["cube"])
+    assert found[0][0].phrase == "cube"
+    assert tools.grounder is tools.grounder
+    nowhere = Tools(backbone, language=LanguageConfig(), grounding=replace(grounding, clipseg="owner/nowhere"))
+    with pytest.raises(ModelError, match="owner/nowhere"):
+        _ = nowhere.grounder
+
+
+def test_a_captioner_is_nobody_unless_enabled(sd_backbone: Backbone) -> None:
+    assert Tools(sd_backbone, language=LanguageConfig()).captioner is None
+    assert Tools(sd_backbone, language=LanguageConfig(), captioner=CaptionerConfig()).captioner is None
+    wanted = Tools(sd_backbone, language=LanguageConfig(), captioner=CaptionerConfig(enabled=True, model="no/where"))
+    with pytest.raises((ModelError, MissingExtraError), match="no/where"):
+        _ = wanted.captioner
