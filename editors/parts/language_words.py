@@ -32,7 +32,8 @@ QUALITIES = frozenset(
     "bald bearded snowy sunny cloudy rainy foggy stormy misty round flat striped spotted checkered plaid "
     "asleep awake elegant modern vintage futuristic antique lush barren frozen burning blurry sharp warm warmer "
     "cold colder cool scary cute clear calm quiet peaceful nice plain simple wild busy soft hard heavy strong "
-    "weak thin beautiful pretty ugly messy tidy muscular chubby skinny handsome royal medieval".split()
+    "weak thin beautiful pretty ugly messy tidy muscular joyful cheerful graceful playful powerful wonderful "
+    "chubby skinny handsome royal medieval".split()
 )
 PLAIN_RESULTS = COLORS | SIZES | FINISHES | QUALITIES | {"metal", "gold", "silver"}
 """What an object can be made, by words that are no things themselves (or hardly)."""
@@ -142,7 +143,7 @@ def is_quality(word: str) -> bool:
         return True
     if word in Y_NOUNS or len(word) < 5:
         return False
-    return word.endswith(("y", "ful", "ous", "ish", "less")) or (word.endswith("er") and word[:-2] in RESULTS)
+    return word.endswith(("y", "ous", "ish", "less")) or (word.endswith("er") and word[:-2] in RESULTS)
 
 
 def is_plural(noun: str) -> bool:

@@ -56,7 +56,7 @@ def test_lacking_means_whole_words(rules: LanguageProcessor) -> None:
 
 
 def test_refusals_are_right_where_they_are_wanted(rules: LanguageProcessor) -> None:
-    nothing = LanguageCase(instruction="hello", kind="unparseable", error=True)
+    nothing = LanguageCase(instruction="hello", kind="refused", error=True)
     assert judge(nothing, rules).right
     assert not judge(changed(instruction="hello"), rules).right
     assert not judge(changed(error=True), rules).right
@@ -64,13 +64,13 @@ def test_refusals_are_right_where_they_are_wanted(rules: LanguageProcessor) -> N
 
 def test_the_document_has_kinds_and_failures(tmp_path: Path, rules: LanguageProcessor) -> None:
     path = tmp_path / "few.json"
-    hello = {"instruction": "hello", "description": None, "kind": "unparseable", "error": True}
+    hello = {"instruction": "hello", "description": None, "kind": "refused", "error": True}
     path.write_text(json.dumps([vars(RED), vars(changed(texts=2)), hello]))
     document = run_language_bench(path, rules)
     rows = {row["set"]: row for row in document["rows"]}
     assert rows["few"]["cases"] == 3 and rows["few"]["right"] == pytest.approx(2 / 3)
     assert rows["few/recolor"]["right"] == 0.5 and rows["few/recolor"]["phrases"] == 1
-    assert rows["few/unparseable"]["right"] == 1 and rows["few/unparseable"]["phrases"] is None
+    assert rows["few/refused"]["right"] == 1 and rows["few/refused"]["phrases"] is None
     (failure,) = document["failures"]
     assert failure["wrong"] == ["edits"] and failure["got"]["edited_caption"] == "photo of a blue cube"
     assert json.loads(json.dumps(document))
