@@ -61,7 +61,7 @@ class TextToImageRecipe(NetworkRecipe):
     """Least `alphas_cumprod` at which attention is asked to cover the blocks, in [0, 1]."""
     stacked_shards: int = 4
     """Shards of views that are rendered a second time, with something on one of the blocks."""
-    views: ViewsRecipe = field(default_factory=ViewsRecipe)
+    views: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(shards=15))
     optimize: OptimizeConfig = field(
         default_factory=lambda: OptimizeConfig(steps=7000, learning_rate=8e-4, warmup_steps=200, ema_decay=0.999)
     )
@@ -74,6 +74,8 @@ class TrainedText:
     vae: AutoencoderKL
     model: EditorModel
     tokenizer: CLIPTokenizer
+    recipe: TextToImageRecipe
+    """What the text encoder and the UNet are; and what views it learned on."""
     step: int
     """Gradient steps it has seen."""
 
@@ -286,10 +288,10 @@ def train_text_to_image(
         recipe.optimize,
         state_path=folder / "text_to_image.state",
         max_seconds=end - time.monotonic(),
-        report=_reporter(report),
+        report=report_steps("text-to-image", report),
     )
     model.load_state_dict({**model.state_dict(), **average})
-    return TrainedText(vae=vae, model=model.eval(), tokenizer=tokenizer, step=step)
+    return TrainedText(vae=vae, model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=step)
 
 
 def build_text_model(
@@ -310,19 +312,19 @@ def build_text_model(
     return tokenizer, model.to(device)
 
 
-def _reporter(report: Report) -> Callable[[OptimizeProgress], None]:
+def report_steps(name: str, report: Report) -> Callable[[OptimizeProgress], None]:
+    """Reports an optimisation as lines of text."""
+
     def show(progress: OptimizeProgress) -> None:
-        report(f"text-to-image {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
+        report(f"{name} {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
 
     return show
 
 
 @torch.no_grad()
-def measure_text_to_image(
-    trained: TrainedText, recipe: TextToImageRecipe, device: torch.device | str, *, views: int = 256
-) -> float:
+def measure_text_to_image(trained: TrainedText, device: torch.device | str, *, views: int = 256) -> float:
     """Mean squared error of the v-prediction on that many validation views: fixed captions, noise and timesteps."""
-    shown = make_views(recipe.views, "validation", range(views), device=device)
+    shown = make_views(trained.recipe.views, "validation", range(views), device=device)
     latents = view_latents(trained.vae, shown, device)[:, 0].to(device)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     captions = draw_captions(shown, list(range(views)), [False] * views, rng)

@@ -17,7 +17,7 @@ def diffusion_loss(
     noise: Latents,
     timesteps: Int[Tensor, " batch"],
     embeds: PromptEmbeds,
-    condition: Latents | None = None,
+    condition: Float[Tensor, "batch condition latent_height latent_width"] | None = None,
     weight: LatentMask | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted mean squared error of a UNet's prediction (DDPM, arXiv 2006.11239, Eq. 14, or its v form).
@@ -29,7 +29,8 @@ def diffusion_loss(
         noise: standard normal.
         timesteps: training timestep of each row.
         embeds: text of each row.
-        condition: unscaled latents of the condition picture, for InstructPix2Pix UNets.
+        condition: what the UNet reads beside the noisy latents: unscaled latents of the condition picture for
+            InstructPix2Pix, mask and masked latents for inpainting.
         weight: weight of each latent cell; only its proportions matter.
 
     Raises:
