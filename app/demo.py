@@ -63,7 +63,7 @@ class DemoCommand:
         scene, failure = self._edit_scene(backbone) if self.scene else (None, None)
         seconds = time.perf_counter() - start
         summary = {
-            "model": self.checkpoint.model,
+            "model": self.checkpoint.model_for("instruct-pix2pix"),
             "machine": describe_machine(backbone.device),
             "versions": installed_versions(),
             "pictures": {NAMES[one.instructions]: one.figures for one in sets},
@@ -125,7 +125,7 @@ class DemoCommand:
         return Section(
             title="What this is",
             parts=(
-                f"Pictures and a scene edited by instruction with the checkpoint {self.checkpoint.model}, on "
+                f"Pictures and a scene edited by instruction with the checkpoint {summary['model']}, on "
                 f"{machine['name']} ({machine['device']}, {machine['threads']} threads) in "
                 f"{format_seconds(summary['seconds']['all'])}. {packages}.",
                 "InstructPix2Pix may change the whole picture. FoI finds a region for each instruction and puts back "

@@ -9,15 +9,15 @@ import tyro
 
 from ..configs import PRESETS, PresetName
 from ..editors import (
+    EDITORS,
     BackboneConfig,
+    Captions,
     Editor,
     EditorConfig,
     EditorName,
     EditRequest,
-    FoIConfig,
     InputError,
     Instruction,
-    IP2PConfig,
     Mask,
     NothingFoundError,
     overlay_mask,
@@ -25,15 +25,16 @@ from ..editors import (
 )
 from .memory import BatchLimit
 from .models import load_backbone
-from .options import FoIFlags, SharedFlags, join_options, split_options
+from .options import EditorFlags, join_options, split_options
 from .pictures import (
     Picture,
+    assign_masks,
     batches,
     check_pictures,
     installed_versions,
     read_batch,
-    read_masks,
     trace_of,
+    without_password,
     write_results,
 )
 from .progress import progress_bar, warn
@@ -57,58 +58,122 @@ class MaskCommand:
     """For each instruction the words of it that name the object; "" = chosen by the editor. None given = all chosen."""
     strength: tyro.conf.UseAppendAction[tuple[float, ...]] = ()
     """For each instruction how much it is emphasised, in [-10, 10]; none given = 1 for all."""
+    phrase: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """For each instruction what to look for, with commas between several things; "" = read from the instruction. Only
+    for `instructedit` and `inpaint`."""
+    source_caption: str | None = None
+    """What the picture shows, for editors that read captions; not given = nothing is said of it."""
+    target_caption: str | None = None
+    """What it is meant to show. An instruction is then needed only to find the place: not by `diffedit` and `mdp`, and
+    not by the others with --mask, --phrase or --global-edit."""
     editor: EditorName = "foi"
-    """`foi` finds where to edit from the instruction and changes nothing else; `ip2p` changes what it likes."""
+    """On InstructPix2Pix `foi` (finds where to edit) or `ip2p` (may change anything); on captions `instructedit` (finds
+    objects by name), `diffedit` (finds what the captions differ in), `mdp` (may change anything) or `inpaint` (finds
+    objects by name and paints them anew)."""
     preset: PresetName | None = None
     """A named set of checkpoint and options to start from; every other flag overrides it."""
     output: Path = Path("outputs")
     """Folder for the results; inputs are never replaced."""
     seed: int = 0
     """Seed of the first picture; the others count on from it."""
+    api_key: str | None = field(default=None, repr=False)
+    """Key of a language server, never written down; the variable of --language.api-key-variable is the safer place."""
     checkpoint: tyro.conf.OmitArgPrefixes[BackboneConfig] = field(default_factory=BackboneConfig)
     """Which checkpoint to load, and how to run it."""
-    shared: tyro.conf.OmitArgPrefixes[Annotated[IP2PConfig, tyro.conf.arg(constructor=SharedFlags)]] = field(
-        default_factory=SharedFlags
-    )
-    """Options of every editor."""
-    foi: Annotated[FoIConfig, tyro.conf.arg(constructor=FoIFlags)] = field(default_factory=FoIFlags)
-    """Options of FoI alone."""
+    flags: Annotated[Any, tyro.conf.arg(name="", constructor=EditorFlags)] = field(default_factory=EditorFlags)
+    """Options of the editors."""
 
     @property
     def options(self) -> EditorConfig:
-        """The options of the chosen editor."""
-        return join_options(self.editor, self.shared, self.foi)
+        """The options of the chosen editor.
+
+        Raises:
+            OptionError: if a flag is out of range or another editor's.
+        """
+        base = None if self.preset is None else split_options(PRESETS[self.preset].options)
+        return join_options(self.editor, self.flags, base=base)
 
     def instructions(self) -> tuple[Instruction, ...]:
-        """The instructions with their keywords and strengths.
+        """The instructions with their keywords, strengths and phrases; without any, the target caption is one.
 
         Raises:
             InputError: if there are none, or one makes no sense.
         """
-        if not self.instruction:
+        texts = self.instruction
+        if not texts and self.target_caption is not None and self._knows_where():
+            texts = (self.target_caption,)
+        if not texts:
             raise InputError('expected an instruction, got none: pass --instruction "make the red cube blue"')
-        count = len(self.instruction)
-        for flag, values in (("--keyword", self.keyword), ("--strength", self.strength)):
+        if self.phrase and not self._looks_for_phrases:
+            raise InputError(f"{self.editor} looks for no phrases: leave --phrase out or pass --editor instructedit")
+        count = len(texts)
+        columns = (("--keyword", self.keyword), ("--strength", self.strength), ("--phrase", self.phrase))
+        for flag, values in columns:
             if values and len(values) != count:
                 raise InputError(f"expected {flag} once for each of {count} instructions, got it {len(values)} times")
+        keywords, strengths = self.keyword or ("",) * count, self.strength or (1.0,) * count
         return tuple(
-            Instruction(text=text, keyword=keyword or None, strength=strength)
-            for text, keyword, strength in zip(
-                self.instruction, self.keyword or ("",) * count, self.strength or (1.0,) * count, strict=True
+            Instruction(text=text, keyword=keyword or None, strength=strength, phrases=_split_phrases(phrase))
+            for text, keyword, strength, phrase in zip(
+                texts, keywords, strengths, self.phrase or ("",) * count, strict=True
             )
         )
 
+    def captions(self) -> tuple[Captions, ...]:
+        """The captions that were given, if any.
+
+        Raises:
+            InputError: if the editor reads none, or there is one of the picture as it is alone.
+        """
+        if self.source_caption is None and self.target_caption is None:
+            return ()
+        if EDITORS[self.editor].kind == "instruct-pix2pix":
+            raise InputError(
+                f"{self.editor} reads instructions and no captions: leave --source-caption and --target-caption out or "
+                "pass --editor instructedit"
+            )
+        if self.target_caption is None:
+            raise InputError("expected --target-caption beside --source-caption, got none: describe the edited picture")
+        return (Captions(source=self.source_caption or "", target=self.target_caption),)
+
+    @property
+    def _looks_for_phrases(self) -> bool:
+        return hasattr(EDITORS[self.editor].config(), "grounding")
+
+    def _knows_where(self) -> bool:
+        """Whether an editor on captions can do without what an instruction says about the place."""
+        if not self._looks_for_phrases:
+            return EDITORS[self.editor].kind != "instruct-pix2pix"
+        return self.flags.shared.global_edit or any(_split_phrases(phrase) for phrase in self.phrase)
+
     def run(self) -> None:
         """Find the masks and write them."""
-        if self.editor == "ip2p":
-            raise InputError("ip2p has no mask of its own, it may change anything: pass --editor foi")
-        instructions, options = self.instructions(), self.options
-        endings = ("_mask.png", "_overlay.png", ".json")
-        pictures = check_pictures(self.images, self.output, endings)
+        self.show_masks(())
+
+    def show_masks(self, paths: Sequence[Path]) -> None:
+        """Write the masks an edit would use.
+
+        Args:
+            paths: masks that were given.
+
+        Raises:
+            InputError: if the editor has no masks and none were given.
+        """
+        entry = EDITORS[self.editor]
+        if not entry.has_mask and not paths:
+            others = [name for name, other in EDITORS.items() if other.has_mask and other.kind == entry.kind]
+            raise InputError(
+                f"{self.editor} has no mask of its own, it may change anything: pass --editor {' or '.join(others)}"
+            )
+        instructions, captions, options = self.instructions(), self.captions(), self.options
+        pictures = check_pictures(self.images, self.output, ("_mask.png", "_overlay.png", ".json"))
+        instructions, mask = assign_masks(instructions, paths, pictures)
         editor, settings = self.load(options)
+        tell = _Teller()
 
         def find(group: Sequence[Picture]) -> None:
-            request = self.request(group, instructions)
+            request = editor.plan(self.request(group, instructions, captions, mask))
+            tell.plan(group, request, len(instructions))
             masks = editor.find_masks(request)
             for row, picture in enumerate(group):
                 self._write_masks(picture, request, [m[row : row + 1] for m in masks], settings, row)
@@ -126,27 +191,36 @@ class MaskCommand:
         if len(masks) > 1:
             images |= {f"_mask{number + 1}.png": mask for number, mask in enumerate(masks)}
         areas = [float(mask.mean()) for mask in masks]
-        record = self.record(picture, settings) | {"mask_area": areas}
+        captions = asdict(request.captions[row]) if request.captions else None
+        record = self.record(picture, request, settings) | {"captions": captions, "mask_area": areas}
         write_results(self.output, picture, images, record)
-        share = ", ".join(f"{100 * area:.1f}% for {text!r}" for area, text in zip(areas, self.instruction, strict=True))
+        share = ", ".join(
+            f"{100 * area:.1f}% for {each.text!r}" for area, each in zip(areas, request.instructions, strict=True)
+        )
         print(f"{picture.path}: {share} -> {self.output / picture.name}_overlay.png")
 
     def load(self, options: EditorConfig) -> tuple[Editor, dict[str, Any]]:
         """The editor on its checkpoint, and the checkpoint's settings for the record."""
         from ..editors import make_editor
 
-        backbone = load_backbone(self.checkpoint)
-        editor = make_editor(options, backbone)
+        kind = EDITORS[self.editor].kind
+        backbone = load_backbone(self.checkpoint, kind)
+        editor = make_editor(options, backbone, api_key=self.api_key)
+        chosen = {"model": self.checkpoint.model_for(kind), "preset": asdict(backbone.preset)}
         settings = {
-            "checkpoint": asdict(self.checkpoint) | {"preset": asdict(backbone.preset)},
+            "checkpoint": asdict(self.checkpoint) | chosen,
             "device": str(backbone.device),
             "dtype": str(backbone.dtype).removeprefix("torch."),
-            "options": asdict(options),
+            "options": without_password(asdict(options)),
         }
         return editor, settings
 
     def request(
-        self, group: Sequence[Picture], instructions: tuple[Instruction, ...], mask: Mask | None = None
+        self,
+        group: Sequence[Picture],
+        instructions: tuple[Instruction, ...],
+        captions: tuple[Captions, ...] = (),
+        mask: Mask | None = None,
     ) -> EditRequest:
         """What to do with a batch of pictures; masks are given once and hold for each of them."""
         count = len(group)
@@ -156,6 +230,7 @@ class MaskCommand:
             instructions=spread,
             mask=None if mask is None else mask.expand(count, -1, -1, -1),
             seeds=tuple(self.seed + picture.number for picture in group),
+            captions=captions,
         )
 
     def each(self, pictures: Sequence[Picture], work: Callable[[Sequence[Picture]], None]) -> None:
@@ -189,13 +264,13 @@ class MaskCommand:
             done = f" ({len(pictures) - len(failures)} of {len(pictures)} pictures were written)"
             raise InputError(f"{picture.path}: {error}{done if len(pictures) > 1 else ''}") from error
 
-    def record(self, picture: Picture, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the JSON beside each picture tells in any case."""
+    def record(self, picture: Picture, request: EditRequest, settings: dict[str, Any]) -> dict[str, Any]:
+        """What the JSON beside each picture tells in any case; the request is the planned one."""
         return {
             "image": str(picture.path),
             "width": picture.width,
             "height": picture.height,
-            "instructions": [asdict(each) | {"mask": None} for each in self.instructions()],
+            "instructions": [asdict(replace(each, mask=None)) for each in request.instructions],
             "editor": self.editor,
             "preset": self.preset,
             "seed": self.seed + picture.number,
@@ -213,20 +288,26 @@ class EditCommand(MaskCommand):
     dry_run: bool = False
     """Only show the masks that an edit would use, as `maskedit mask` does."""
 
+    def _knows_where(self) -> bool:
+        reads_captions = EDITORS[self.editor].kind != "instruct-pix2pix"
+        return super()._knows_where() or (reads_captions and bool(self.mask))
+
     def run(self) -> None:
         """Edit and write."""
-        instructions, options = self.instructions(), self.options
-        if self.dry_run and not self.mask:
-            super().run()
+        if self.dry_run:
+            self.show_masks(self.mask)
             return
+        instructions, captions, options = self.instructions(), self.captions(), self.options
         endings = ("_edited.png", "_mask.png", "_strip.png", ".json")
         pictures = check_pictures(self.images, self.output, endings)
-        instructions, mask = self._with_masks(instructions, pictures)
+        instructions, mask = assign_masks(instructions, self.mask, pictures)
         editor, settings = self.load(options)
         settings["masks"] = [str(path) for path in self.mask]
+        tell = _Teller()
 
         def edit(group: Sequence[Picture]) -> None:
-            request = self.request(group, instructions, mask)
+            request = editor.plan(self.request(group, instructions, captions, mask))
+            tell.plan(group, request, len(instructions))
             result = editor.edit(request)
             for row, picture in enumerate(group):
                 rows = slice(row, row + 1)
@@ -238,24 +319,47 @@ class EditCommand(MaskCommand):
                 if len(result.masks) > 1:
                     images |= {f"_mask{number + 1}.png": mask[rows] for number, mask in enumerate(result.masks)}
                 trace = trace_of(result, row)
-                write_results(self.output, picture, images, self.record(picture, settings) | {"trace": trace})
+                write_results(self.output, picture, images, self.record(picture, request, settings) | {"trace": trace})
                 for warning in result.trace.warnings:
                     warn(f"{picture.path}: {warning}")
                 print(_summary(picture, trace, self.output))
 
         self.each(pictures, edit)
 
-    def _with_masks(
-        self, instructions: tuple[Instruction, ...], pictures: Sequence[Picture]
-    ) -> tuple[tuple[Instruction, ...], Mask | None]:
-        masks = read_masks(self.mask, pictures)
-        if len(masks) <= 1:
-            return instructions, masks[0] if masks else None
-        if len(masks) != len(instructions):
-            raise InputError(
-                f"expected --mask once, or once for each of {len(instructions)} instructions, got it {len(masks)} times"
-            )
-        return tuple(replace(i, mask=m) for i, m in zip(instructions, masks, strict=True)), None
+
+class _Teller:
+    """Says in one line what was made of the words, once for all pictures of which the same holds."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def plan(self, group: Sequence[Picture], request: EditRequest, given: int) -> None:
+        """Tell of a planned request.
+
+        Args:
+            group: its pictures.
+            request: what was planned.
+            given: how many instructions there were before.
+        """
+        parts: list[str] = []
+        if len(request.instructions) > given:
+            parts.append(f"in {len(request.instructions)} parts: {'; '.join(i.text for i in request.instructions)}")
+        phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases or ())
+        if phrases and request.mask is None:
+            parts.append(f"looking for: {', '.join(phrases)}")
+        differ = len(set(request.captions)) > 1
+        for row, picture in enumerate(group):
+            captions = request.captions[row] if request.captions else None
+            own = [] if captions is None else [f"{captions.source} -> {captions.target}".strip()]
+            line = "; ".join([*own, *parts])
+            if line and line not in self._told:
+                self._told.add(line)
+                print(f"{picture.path}: {line}" if differ else line, flush=True)
+
+
+def _split_phrases(text: str) -> tuple[str, ...] | None:
+    """Phrases apart by commas; None = the language processor decides."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) or None
 
 
 def _summary(picture: Picture, trace: dict[str, Any], output: Path) -> str:
@@ -271,11 +375,4 @@ def _summary(picture: Picture, trace: dict[str, Any], output: Path) -> str:
 def from_preset(command: type[T], name: PresetName) -> T:
     """A command whose defaults are a preset's."""
     preset = PRESETS[name]
-    shared, foi = split_options(preset.options)
-    return command(
-        editor=preset.editor,
-        preset=name,
-        checkpoint=preset.checkpoint,
-        shared=shared,
-        foi=foi,
-    )
+    return command(editor=preset.editor, preset=name, checkpoint=preset.checkpoint, flags=split_options(preset.options))

@@ -2,18 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from ..editors import BackboneConfig
+from ..editors import BackboneConfig, CheckpointKind
 from .progress import waiting, warn
 
 if TYPE_CHECKING:
     from ..editors import Backbone
 
 
-def load_backbone(config: BackboneConfig, *, own_pictures: bool = True) -> "Backbone":
+def load_backbone(
+    config: BackboneConfig, kind: CheckpointKind = "instruct-pix2pix", *, own_pictures: bool = True
+) -> "Backbone":
     """Load a checkpoint; one line warns where it knows only some kind of pictures.
 
     Args:
         config: which one.
+        kind: what the editor needs, which decides between the published ones and within the embedded set.
         own_pictures: False = the pictures are of the blocks world for certain, so there is nothing to warn of.
 
     Raises:
@@ -22,11 +25,12 @@ def load_backbone(config: BackboneConfig, *, own_pictures: bool = True) -> "Back
     # diffusers and transformers take seconds to import, which a call for help should not wait for.
     from ..editors import Backbone
 
-    with waiting(f"loading {config.model}"):
+    model = config.model_for(kind)
+    with waiting(f"loading {model}"):
         silence_libraries()
-        backbone = Backbone.load(config)
+        backbone = Backbone.load(config, kind)
     if own_pictures and backbone.preset.knows:
-        warn(f"{config.model} only knows {backbone.preset.knows}; it will not understand other pictures")
+        warn(f"{model} only knows {backbone.preset.knows}; it will not understand other pictures")
     return backbone
 
 

@@ -5,9 +5,10 @@ is written last, so that its presence means a complete result.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..editors import PER_IMAGE, EditResult, Image, InputError, Mask, load_image, load_mask, save_image
+from ..editors import PER_IMAGE, EditResult, Image, InputError, Instruction, Mask, load_image, load_mask, save_image
 
 PACKAGES = ("maskedit", "torch", "diffusers", "transformers")
 
@@ -133,12 +134,38 @@ def read_masks(paths: Sequence[Path], pictures: Sequence[Picture]) -> tuple[Mask
     return tuple(masks)
 
 
+def assign_masks(
+    instructions: tuple[Instruction, ...], paths: Sequence[Path], pictures: Sequence[Picture]
+) -> tuple[tuple[Instruction, ...], Mask | None]:
+    """Instructions with masks from files, and the mask of all of them where only one was given.
+
+    Raises:
+        InputError: if a mask cannot be used, or their number fits neither.
+    """
+    masks = read_masks(paths, pictures)
+    if len(masks) <= 1:
+        return instructions, masks[0] if masks else None
+    if len(masks) != len(instructions):
+        raise InputError(
+            f"expected --mask once, or once for each of {len(instructions)} instructions, got it {len(masks)} times"
+        )
+    return tuple(replace(i, mask=m) for i, m in zip(instructions, masks, strict=True)), None
+
+
 def trace_of(result: EditResult, row: int) -> dict[str, Any]:
     """The trace of one picture of a batch."""
     trace = asdict(result.trace.of_image(row, len(result.image)))
     for name in PER_IMAGE:
         trace[name] = trace[name][0] if trace[name] else None
     return trace
+
+
+def without_password(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as they may be written down: an address may hold a password."""
+    address = options.get("language", {}).get("base_url")
+    if address:
+        options["language"]["base_url"] = re.sub(r"//[^/@]*@", "//", address)
+    return options
 
 
 def installed_versions() -> dict[str, str | None]:

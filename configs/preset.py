@@ -1,9 +1,8 @@
 """What a preset of picture editing holds: a checkpoint, and an editor with its options."""
 
 from dataclasses import dataclass
-from typing import assert_never
 
-from ..editors import BackboneConfig, EditorConfig, EditorName, FoIConfig, IP2PConfig
+from ..editors import BackboneConfig, EditorConfig, EditorName, name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +17,4 @@ class EditPreset:
     @property
     def editor(self) -> EditorName:
         """The editor's name."""
-        match self.options:
-            case FoIConfig():
-                return "foi"
-            case IP2PConfig():
-                return "ip2p"
-            case _:
-                assert_never(self.options)
+        return name_of(self.options)

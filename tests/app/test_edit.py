@@ -46,7 +46,7 @@ def test_edit_writes_picture_mask_strip_and_record(
 
     record = read(out / "p0.json")
     assert record["image"] == str(pictures[0])
-    assert record["instructions"] == [{"text": TEXT, "keyword": "cube", "strength": 2.0, "mask": None}]
+    assert record["instructions"] == [{"text": TEXT, "keyword": "cube", "strength": 2.0, "phrases": None, "mask": None}]
     assert record["seed"] == 5
     assert record["options"]["steps"] == 2
     assert record["trace"]["keywords"] == ["cube"]

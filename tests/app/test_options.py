@@ -1,43 +1,150 @@
 """Flags of editors: what is shared, what is one editor's own, and what a complaint names."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
+from beartype.door import is_bearable
 
-from maskedit.app.options import SHARED, FoIFlags, OptionError, SharedFlags, join_options, split_options
-from maskedit.editors import FoIConfig, IP2PConfig
+from maskedit.app.options import OPTIONS, EditorFlags, OptionError, join_options, split_options
+from maskedit.editors import (
+    EDITORS,
+    CaptionerConfig,
+    DiffEditConfig,
+    EditorName,
+    FoIConfig,
+    GroundingConfig,
+    InpaintConfig,
+    InstructEditConfig,
+    IP2PConfig,
+    LanguageConfig,
+    MDPConfig,
+    name_of,
+)
 
-
-def test_flags_join_to_the_options_of_either_editor() -> None:
-    shared, foi = SharedFlags(steps=7, keep_outside="paper"), FoIFlags(boost=0.2)
-    assert join_options("ip2p", shared, foi) == IP2PConfig(steps=7, keep_outside="paper")
-    assert join_options("foi", shared, foi) == FoIConfig(steps=7, keep_outside="paper", boost=0.2)
-    assert type(join_options("foi", shared, foi)) is FoIConfig
-
-
-@pytest.mark.parametrize("options", [IP2PConfig(steps=3), FoIConfig(mask_threshold="sample", size=64), FoIConfig()])
-def test_splitting_is_undone_by_joining(options: IP2PConfig | FoIConfig) -> None:
-    name = "foi" if isinstance(options, FoIConfig) else "ip2p"
-    assert join_options(name, *split_options(options)) == options
-
-
-def test_flags_start_from_the_editors_own_defaults() -> None:
-    assert join_options("foi", SharedFlags(), FoIFlags()) == FoIConfig()
-    assert join_options("ip2p", SharedFlags(), FoIFlags()) == IP2PConfig()
-
-
-def test_complaints_name_the_flag() -> None:
-    with pytest.raises(OptionError, match=r"^--guidance-scale must be above 1, got 0.5"):
-        SharedFlags(guidance_scale=0.5)
-    with pytest.raises(OptionError, match=r"^--foi.mask-threshold must be in \(0, 1\], got 2"):
-        FoIFlags(mask_threshold=2.0)
-
-
-def test_options_that_exclude_each_other_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"rerun_first_step|rerun-first-step"):
-        replace(FoIFlags(), rerun_first_step=True, extract_at=0.5)
+VALUES: tuple[Any, ...] = (
+    *(True, False, 0, 1, 2, 64, 0.0, 0.25, 0.5, 1.0, 2.5),
+    *("paper", "ddim", "nearest", "bilinear", "cover", "reference", "sample", "space", "executed", "ones", "cosine"),
+    *(("down",), ("mid", "up"), (0.1,), ()),
+    LanguageConfig(provider="chat", temperature=0.6),
+    CaptionerConfig(enabled=True, question="What?"),
+    GroundingConfig(segmenter="clipseg", retry_thresholds=(), mask_mode="first"),
+)
+"""At least one allowed value for every option beside its default."""
 
 
-def test_every_shared_option_exists_in_every_editor() -> None:
-    assert {"steps", "keep_outside", "guidance_scale"} <= set(SHARED)
-    assert set(SHARED) <= set(FoIConfig.__dataclass_fields__)
+def changed(flags: Any, **values: Any) -> Any:
+    """Flags with some values, by the names of their groups: `changed(flags, foi={"boost": 0.2})`."""
+    return replace(flags, **{group: replace(getattr(flags, group), **own) for group, own in values.items()})
+
+
+def variants(editor: EditorName) -> list[Any]:
+    """The options of an editor with each option changed by itself to all allowed values above."""
+    plain = EDITORS[editor].config()
+    found: list[Any] = []
+    for declared in fields(plain):
+        count = len(found)
+        for value in VALUES:
+            if value != getattr(plain, declared.name) and is_bearable(value, declared.type):
+                try:
+                    found.append(replace(plain, **{declared.name: value}))
+                except ValueError:
+                    continue
+        assert len(found) > count, f"no other value of {declared.name} is tried"
+    return found
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_splitting_and_joining_undo_each_other(editor: EditorName) -> None:
+    for config in [EDITORS[editor].config(), *variants(editor)]:
+        flags = split_options(config)
+        joined = join_options(editor, flags)
+        assert joined == config
+        assert split_options(joined) == flags
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_flags_start_from_the_editors_own_defaults(editor: EditorName) -> None:
+    assert join_options(editor, EditorFlags()) == EDITORS[editor].config()
+
+
+def test_flags_join_to_the_options_of_any_editor_that_has_them() -> None:
+    flags = changed(EditorFlags(), shared={"steps": 7, "keep_outside": "paper"}, language={"provider": "chat"})
+    language = LanguageConfig(provider="chat")
+    assert join_options("foi", flags) == FoIConfig(steps=7, keep_outside="paper", language=language)
+    assert join_options("mdp", flags) == MDPConfig(steps=7, keep_outside="paper", language=language)
+    assert join_options("ip2p", changed(EditorFlags(), shared={"steps": 7})) == IP2PConfig(steps=7)
+
+
+@pytest.mark.parametrize(
+    ("editor", "values", "expected"),
+    [
+        ("ip2p", {"shared": {"guidance_scale": 0.5}}, r"^--guidance-scale must be above 1, got 0.5"),
+        ("foi", {"foi": {"mask_threshold": 2.0}}, r"^--foi.mask-threshold must be in \(0, 1\], got 2"),
+        ("foi", {"language": {"temperature": 3.0}}, r"^--language.temperature must be in \[0, 2\], got 3"),
+        ("inpaint", {"grounding": {"box_threshold": 1.0}}, r"^--grounding.box-threshold must be in \[0, 1\), got 1"),
+        ("mdp", {"captioner": {"max_new_tokens": 0}}, r"^--captioner.max-new-tokens must be at least 1, got 0"),
+        ("mdp", {"mdp": {"mix_from": 0.9}}, r"^--mdp.mix-from must be at most --mdp.mix-until, got 0.9 and 0.5"),
+        ("diffedit", {"shared": {"encoding_ratio": 0.0}}, r"^--encoding-ratio must be in \(0, 1\], got 0"),
+        (
+            "instructedit",
+            {"shared": {"encoding_ratio": 0.01, "steps": 50}},
+            r"^--encoding-ratio must be at least 1 / steps, got 0.01 with 50 steps",
+        ),
+        ("foi", {"foi": {"rerun_first_step": True, "extract_at": 0.5}}, r"^--foi.rerun-first-step .* --foi.extract-at"),
+    ],
+)
+def test_complaints_name_the_flag(editor: EditorName, values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(OptionError, match=expected):
+        join_options(editor, changed(EditorFlags(), **values))
+
+
+@pytest.mark.parametrize(
+    ("editor", "values", "expected"),
+    [
+        ("ip2p", {"foi": {"boost": 0.2}}, "ip2p has no --foi.boost: leave it out, or pass --editor foi"),
+        ("foi", {"shared": {"encoding_ratio": 0.4}}, "foi has no --encoding-ratio: .* --editor instructedit or diffed"),
+        ("diffedit", {"shared": {"noise_level": 0.4}}, "diffedit has no --noise-level: .* --editor foi or ip2p"),
+        (
+            "mdp",
+            {"grounding": {"segmenter": "clipseg"}},
+            "mdp has no --grounding.segmenter: .* instructedit or inpaint",
+        ),
+        ("ip2p", {"language": {"provider": "chat"}}, "ip2p has no --language.provider: "),
+        ("inpaint", {"mdp": {"mix_until": 1.0}}, "inpaint has no --mdp.mix-until: .* --editor mdp"),
+    ],
+)
+def test_flags_of_another_editor_are_refused(editor: EditorName, values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(OptionError, match=expected):
+        join_options(editor, changed(EditorFlags(), **values))
+
+
+def test_what_a_preset_brought_is_no_choice_of_the_user() -> None:
+    preset = split_options(FoIConfig(mask_squarings=2, steps=9))
+    assert join_options("mdp", preset, base=preset) == MDPConfig(steps=9)
+    with pytest.raises(OptionError, match=r"mdp has no --foi.mask-squarings"):
+        join_options("mdp", changed(preset, foi={"mask_squarings": 5}), base=preset)
+
+
+def test_every_option_has_one_flag_and_an_explanation() -> None:
+    paths = [option.path for option in OPTIONS]
+    assert len(set(paths)) == len(paths)
+    assert all(option.help for option in OPTIONS)
+    for editor, entry in EDITORS.items():
+        own = [option.declared.name for option in OPTIONS if editor in option.editors]
+        assert sorted(own) == sorted(f.name for f in fields(entry.config))
+
+
+def test_options_are_flat_where_several_editors_have_them() -> None:
+    flags = EditorFlags()
+    assert {"steps", "keep_outside", "encoding_ratio", "mask_resize", "blend", "global_edit"} <= vars(
+        flags.shared
+    ).keys()
+    assert {"boost", "mask_threshold", "mask_resize", "split"} <= vars(flags.foi).keys()
+    assert vars(flags.diffedit).keys() == {"mask_threshold", "mask_maps", "mask_strength", "mask_clip"}
+    assert vars(flags).keys() == {"shared", "foi", "diffedit", "mdp", "language", "captioner", "grounding"}
+
+
+@pytest.mark.parametrize("config", [InstructEditConfig(), DiffEditConfig(), InpaintConfig()])
+def test_options_know_their_editor(config: Any) -> None:
+    assert join_options(name_of(config), split_options(config)) == config
