@@ -1,15 +1,18 @@
-"""`maskedit bench foi` and `maskedit bench speed`: tables on the terminal and as JSON."""
+"""`maskedit bench`: tables on the terminal and as JSON."""
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import tyro
 
 from ..bench.foi import FoIBenchConfig, run_foi_bench
+from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
+from ..bench.language import run_language_bench
 from ..bench.speed import SpeedBenchConfig, run_speed_bench
 from ..bench.table import Document, print_table, write_json
-from ..editors import BackboneConfig
+from ..editors import BackboneConfig, LanguageConfig, make_language
 from .models import load_backbone, silence_libraries
 from .pictures import check_output
 from .progress import labelled_bar, waiting
@@ -36,6 +39,52 @@ class FoIBench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InstructEditBench:
+    """InstructEdit against DiffEdit, MDP, InstructPix2Pix and inpainting, on held-out scenes with exact truth."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoints to measure."""
+    config: Annotated[InstructEditBenchConfig, tyro.conf.arg(name="")] = field(default_factory=InstructEditBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        silence_libraries()
+        with labelled_bar() as show:
+            return run_instructedit_bench(self.checkpoint, self.config, progress=show)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageBench:
+    """How often a language processor understands hand-written instructions."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    cases: Path = Path(str(files("maskedit.bench"))) / "language_cases" / "held_out.json"
+    """File of instructions with what must come out of them; see bench/language.py."""
+    failures: bool = False
+    """List in the figures' file what went wrong; not for cases that are held out."""
+    device: str = "cpu"
+    """Where a chat model runs: `cpu`, `cuda`, ..."""
+    offline: bool = False
+    """Never ask the hub for a chat model."""
+    language: Annotated[LanguageConfig, tyro.conf.arg(name="")] = field(default_factory=LanguageConfig)
+    """Which language processor."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        config = self.language
+        with waiting("parsing"):
+            processor = make_language(config, device=self.device, offline=self.offline)
+            method = config.provider if config.model is None else f"{config.provider} {config.model}"
+            return run_language_bench(self.cases, processor, method=method, show_failures=self.failures)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedBench:
     """The core against diffusers' pipeline, and FoI against InstructPix2Pix: seconds per edit, with random weights."""
 
@@ -52,7 +101,10 @@ class SpeedBench:
 
 
 Bench: TypeAlias = (
-    Annotated[FoIBench, tyro.conf.subcommand("foi")] | Annotated[SpeedBench, tyro.conf.subcommand("speed")]
+    Annotated[FoIBench, tyro.conf.subcommand("foi")]
+    | Annotated[InstructEditBench, tyro.conf.subcommand("instructedit")]
+    | Annotated[LanguageBench, tyro.conf.subcommand("language")]
+    | Annotated[SpeedBench, tyro.conf.subcommand("speed")]
 )
 
 

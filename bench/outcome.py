@@ -126,7 +126,7 @@ def _edit_batch(
     has_mask: bool,
     report: Callable[[int], None],
 ) -> Outcome:
-    untouched = _round_trip(pairs, backbone)
+    untouched = round_trip(pairs, backbone)
     images, masks, refused = list(untouched.split(1)), list(torch.zeros_like(untouched[:, :1]).split(1)), set[int]()
     start = time.perf_counter()
     for row, request in enumerate(requests):
@@ -147,7 +147,7 @@ def _edit_batch(
     )
 
 
-def _round_trip(pairs: EditPairs, backbone: Backbone) -> Float[Tensor, "batch 3 height width"]:
+def round_trip(pairs: EditPairs, backbone: Backbone) -> Float[Tensor, "batch 3 height width"]:
     """The sources after encoding and decoding: what an editor gives back that changes nothing."""
 
     def one(rows: slice) -> Tensor:
@@ -168,11 +168,11 @@ def measure_all(pairs: Sequence[EditPairs], outcomes: Sequence[Outcome], backbon
 
 def measure_outcome(pairs: EditPairs, outcome: Outcome, backbone: Backbone) -> list[Row]:
     """The metrics of every picture of a batch."""
-    untouched = _round_trip(pairs, backbone) if outcome.coded else pairs.source
-    error = _squared(outcome.raw, pairs.target)
-    unedited = _squared(pairs.source, pairs.target)
-    over = _squared(outcome.raw, untouched)
-    truth = _squared(outcome.kept, pairs.target)
+    untouched = round_trip(pairs, backbone) if outcome.coded else pairs.source
+    error = squared_error(outcome.raw, pairs.target)
+    unedited = squared_error(pairs.source, pairs.target)
+    over = squared_error(outcome.raw, untouched)
+    truth = squared_error(outcome.kept, pairs.target)
     rows: list[Row] = []
     for i, spec in enumerate(pairs.specs):
         changed, refused = pairs.changed[i], i in outcome.refused
@@ -184,9 +184,9 @@ def measure_outcome(pairs: EditPairs, outcome: Outcome, backbone: Backbone) -> l
             {
                 "kind": spec.edits[0].kind,
                 "mask_iou": math.nan if outcome.mask is None else _iou(outcome.mask[i] >= 0.5, pairs.mask[i]),
-                "psnr_inside": _psnr(_mean(error[i], changed)),
-                "psnr_outside": math.nan if refused else _psnr(_mean(over[i], ~changed)),
-                "psnr_truth": _psnr(float(truth[i].mean())),
+                "psnr_inside": psnr(_mean(error[i], changed)),
+                "psnr_outside": math.nan if refused else psnr(_mean(over[i], ~changed)),
+                "psnr_truth": psnr(float(truth[i].mean())),
                 "followed": sum(followed) / len(followed) if followed else math.nan,
                 "refused": float(refused),
                 "seconds": outcome.seconds,
@@ -209,9 +209,10 @@ def _near(mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "1 height width"]:
     return dilate_mask(mask[None, None].float(), _EDGE_PIXELS)[0] > 0
 
 
-def _squared(
+def squared_error(
     image: Float[Tensor, "batch 3 height width"], reference: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch 1 height width"]:
+    """Mean squared error of each pixel over its channels."""
     return (image - reference).pow(2).mean(1, keepdim=True)
 
 
@@ -219,7 +220,8 @@ def _mean(error: Float[Tensor, "1 height width"], region: Bool[Tensor, "1 height
     return float(error[region].mean()) if bool(region.any()) else math.nan
 
 
-def _psnr(error: float) -> float:
+def psnr(error: float) -> float:
+    """Decibels of a mean squared error of values in [0, 1]; infinite without any."""
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
@@ -228,10 +230,10 @@ def _iou(mask: Bool[Tensor, "1 height width"], truth: Bool[Tensor, "1 height wid
 
 
 def save_sheet(columns: Sequence[Image], path: Path, *, rows: int = 12) -> None:
-    """Save pictures at twice their size as a table: one column each, one row per scene."""
+    """Save pictures at twice their size as a table: one column each, one row per scene that all of them have."""
     size = 2 * columns[0].shape[-1]
     sheet = [
         torch.cat([resize_image(column[i : i + 1], size, size) for column in columns], -1)
-        for i in range(min(rows, len(columns[0])))
+        for i in range(min(rows, *(len(column) for column in columns)))
     ]
     save_image(torch.cat(sheet, -2), path)

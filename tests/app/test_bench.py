@@ -19,6 +19,43 @@ def test_foi_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Pat
     assert str(target) in done.out
 
 
+def test_instructedit_bench_writes_its_figures(
+    call: Callable[..., Any], sd_folder: Path, clipseg_folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "instructedit.json"
+    (tmp_path / "stable-diffusion-v1-5").symlink_to(sd_folder)
+    where = ["--model", None, "--model-dir", tmp_path, "--json", target, "--editors", "instructedit"]
+    small = ["--scenes", 1, "--ratio-scenes", 0, "--inversion-scenes", 0, "--instructedit.steps", 2]
+    segmenter = ["segmenter", "clipseg", "clipseg", clipseg_folder, "mask-threshold", 0.45]
+    options = [f"--instructedit.grounding.{word}" if i % 2 == 0 else word for i, word in enumerate(segmenter)]
+    done = call("bench", "instructedit", *where, *small, *options)
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    assert document["bench"] == "instructedit"
+    assert {row["method"] for row in document["rows"]} == {"unedited", "instructedit", "instructedit-true"}
+    assert "instructedit-true" in done.out
+
+
+def test_language_bench_reads_the_cases_it_is_given(call: Callable[..., Any], tmp_path: Path) -> None:
+    target, cases = tmp_path / "language.json", tmp_path / "mine.json"
+    case = {"instruction": "make the red cube blue", "kind": "recolor", "phrases": ["red cube"], "texts": 1}
+    cases.write_text(json.dumps([case, {**case, "phrases": ["cube"]}]))
+    done = call("bench", "language", "--cases", cases, "--json", target, "--failures")
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    row = document["rows"][0]
+    assert (row["method"], row["set"], row["cases"], row["right"]) == ("rules", "mine", 2, 0.5)
+    assert [failure["wrong"] for failure in document["failures"]] == [["phrases"]]
+    call("bench", "language", "--cases", cases, "--json", target)
+    assert "failures" not in json.loads(target.read_text())
+
+
+def test_the_language_bench_measures_held_out_cases_by_default(call: Callable[..., Any]) -> None:
+    done = call("bench", "language")
+    assert done.code == 0, done.err
+    assert "held_out/recolor" in done.out
+
+
 def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = call("bench", "speed", "--json", tmp_path / "file" / "speed.json")
@@ -27,4 +64,5 @@ def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any
 
 
 def test_the_embedded_set_is_what_is_measured_by_default(call: Callable[..., Any]) -> None:
-    assert "(default: embedded)" in call("bench", "foi", "--help").out
+    for bench in ("foi", "instructedit"):
+        assert "(default: embedded)" in call("bench", bench, "--help").out

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from maskedit.bench.blocks import EditPairs, make_pairs
-from maskedit.bench.outcome import Outcome, measure_outcome, request_from_pairs
-from maskedit.editors import Backbone, BackboneConfig
+from maskedit.bench.outcome import Outcome, edit_all, measure_outcome, request_from_pairs, save_sheet
+from maskedit.editors import Backbone, BackboneConfig, EditRequest, MDPConfig, load_image, make_editor
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,28 @@ def test_requests_carry_the_instructions_of_their_pair():
     assert torch.equal(request.image, pairs.source[1:2])
     assert [(i.text, i.keyword) for i in request.instructions] == [(e.text, e.keyword) for e in pairs.specs[1].edits]
     assert request.seeds == (7,)
+
+
+def test_what_is_not_understood_counts_as_left_alone(pairs: EditPairs, sd_folder: Path) -> None:
+    backbone = Backbone.load(BackboneConfig(model=str(sd_folder), device="cpu"))
+    (spec,) = pairs.specs
+    vague = replace(pairs, specs=(replace(spec, edits=(replace(spec.edits[0], text="hello", keyword="hello"),)),))
+    editor = make_editor(MDPConfig(steps=1, keep_outside="paper"), backbone)
+    calls: list[tuple[int, int]] = []
+
+    def make(batch: EditPairs, row: int, seed: int) -> EditRequest:
+        return request_from_pairs(batch, row, seed=seed, device=torch.device("cpu"))
+
+    (outcome,) = edit_all([vague], editor, backbone, make, report=lambda *call: calls.append(call))
+    assert outcome.refused == {0}
+    assert torch.allclose(outcome.raw, round_trip(pairs, backbone), atol=1e-5)
+    assert torch.equal(outcome.kept, pairs.source)
+    assert calls == [(1, 1)]
+
+
+def test_sheets_have_a_row_for_each_scene_that_all_columns_have(tmp_path: Path) -> None:
+    columns = [torch.full((3, 3, 4, 4), 0.2), torch.full((2, 3, 4, 4), 0.6)]
+    save_sheet(columns, tmp_path / "sheet.png")
+    sheet = load_image(tmp_path / "sheet.png")
+    assert sheet.shape == (1, 3, 16, 16)
+    assert sheet[..., :8].mean() < 0.3 < 0.5 < sheet[..., 8:].mean()
