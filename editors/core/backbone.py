@@ -5,9 +5,8 @@ that knows [-1, 1], the autoencoder's scale, devices and dtypes. Conditions are 
 once, however many edits use it.
 """
 
-import hashlib
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from .caching import Remembered, picture_key
 from .checkpoint import BackboneConfig, CheckpointKind, CheckpointPreset, check_kind, load_preset, locate_checkpoint
 from .errors import InputError, ModelError
 from .loading import load_configuration, load_network, quiet_loading
@@ -70,8 +70,8 @@ class Backbone:
         """Where it was loaded from: what else an editor needs is looked for there, too."""
         self.counts: Counter[str] = Counter()
         """How often each network really ran: `image` and `text` count encoded items, `unet` calls, `decode` items."""
-        self._texts: OrderedDict[Any, Tensor] = OrderedDict()
-        self._images: OrderedDict[Any, Tensor] = OrderedDict()
+        self._texts: Remembered[Tensor] = Remembered(_CACHE_ENTRIES)
+        self._images: Remembered[Tensor] = Remembered(_CACHE_ENTRIES)
         for network in (unet, vae, text_encoder):
             network.requires_grad_(False).eval()
 
@@ -200,9 +200,7 @@ class Backbone:
 
     def embed_ids(self, ids: TokenIds) -> PromptEmbeds:
         """Hidden states of rows of token ids; each row is encoded once."""
-        return torch.cat(
-            [_cached(self._texts, tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids]
-        )
+        return torch.cat([self._texts.get(tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids])
 
     @torch.no_grad()
     def _run_text(self, ids: Tensor) -> Tensor:
@@ -231,7 +229,7 @@ class Backbone:
         if not keep:
             return torch.cat([self._run_encoder(row[None]) for row in image])
         return torch.cat(
-            [_cached(self._images, _digest(row), lambda row=row: self._run_encoder(row[None])) for row in image]
+            [self._images.get(picture_key(row), lambda row=row: self._run_encoder(row[None])) for row in image]
         )
 
     @torch.no_grad()
@@ -333,18 +331,3 @@ def resolve_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     if dtype == "auto":
         dtype = "float16" if place.type == "cuda" else "float32"
     return place, getattr(torch, dtype)
-
-
-def _digest(image: Tensor) -> tuple[tuple[int, ...], str]:
-    # The shape counts: two black pictures, one upright and one lying, have the same bytes.
-    values = image.detach().float().cpu().contiguous().numpy()
-    return tuple(image.shape), hashlib.sha1(values.tobytes(), usedforsecurity=False).hexdigest()
-
-
-def _cached(cache: OrderedDict[Any, Tensor], key: object, compute: Callable[[], Tensor]) -> Tensor:
-    if key not in cache:
-        cache[key] = compute()
-        while len(cache) > _CACHE_ENTRIES:
-            cache.popitem(last=False)
-    cache.move_to_end(key)
-    return cache[key]

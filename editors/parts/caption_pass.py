@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core.backbone import Backbone
+from ..core.caching import Remembered, picture_key
 from ..core.checkpoint import CaptionPreset
 from ..core.guidance import Guidance, TextGuidance
 from ..core.inversion import invert
@@ -26,7 +27,6 @@ from ..core.schedule import DDIMSchedule, make_schedule
 from ..core.types import Image, LatentMask, Latents, Mask
 from .canvas import PassResult
 from .caption_options import CaptionConfig
-from .content_cache import ContentCache
 from .masks import composite_latents, region_to_grid, union
 from .request import Captions, EditRequest
 
@@ -102,7 +102,7 @@ class Inverter:
     def __init__(self, backbone: Backbone) -> None:
         """Invert with a text-to-image checkpoint."""
         self._backbone = backbone
-        self._paths: ContentCache[LatentPath] = ContentCache(_PATHS_KEPT)
+        self._paths: Remembered[LatentPath] = Remembered(_PATHS_KEPT)
 
     def invert(self, image: Image, captions: Sequence[Captions], schedule: DDIMSchedule, *, keep: bool) -> LatentPath:
         """The path of each picture, under its source caption and without guidance.
@@ -120,8 +120,8 @@ class Inverter:
         def one(row: int) -> LatentPath:
             return self._run(image[row : row + 1], [captions[row].source], schedule)
 
-        keys = [(caption.source, times) for caption in captions]
-        paths = [self._paths.get(image[i], lambda i=i: one(i), key=key) for i, key in enumerate(keys)]
+        keys = [(picture_key(image[i]), captions[i].source, times) for i in range(len(image))]
+        paths = [self._paths.get(key, lambda row=row: one(row)) for row, key in enumerate(keys)]
         return torch.cat(paths, 1)
 
     def _run(self, image: Image, sources: Sequence[str], schedule: DDIMSchedule) -> LatentPath:

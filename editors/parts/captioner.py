@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.caching import Remembered, picture_key
 from ..core.errors import ModelError
 from ..core.images import image_to_pil
 from ..core.types import Image
-from .content_cache import ContentCache
 from .grounding_options import CaptionerConfig
 
 _PICTURES_KEPT = 1024
@@ -40,7 +40,7 @@ class Blip2Captioner:
     def __init__(self, network: Any, processor: Any, config: CaptionerConfig) -> None:
         """Hold a network that is already on its device; `load_captioner` makes one from a checkpoint."""
         self.network, self.processor, self.config = network, processor, config
-        self._known: ContentCache[str] = ContentCache(_PICTURES_KEPT)
+        self._known: Remembered[str] = Remembered(_PICTURES_KEPT)
 
     def describe(self, image: Image) -> tuple[str, ...]:
         """One description per picture.
@@ -51,7 +51,9 @@ class Blip2Captioner:
         Raises:
             ModelError: if the model answers one of the two questions with nothing.
         """
-        return tuple(self._known.get(picture, lambda picture=picture: self._describe(picture)) for picture in image)
+        return tuple(
+            self._known.get(picture_key(picture), lambda picture=picture: self._describe(picture)) for picture in image
+        )
 
     def _describe(self, picture: Tensor) -> str:
         kind = self.answer(picture, self.config.question)

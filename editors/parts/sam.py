@@ -20,10 +20,10 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor
 
 from ..core.backbone import resolve_device
+from ..core.caching import Remembered, picture_key
 from ..core.errors import ModelError
 from ..core.images import image_to_bytes
 from ..core.loading import quiet_loading
-from .content_cache import ContentCache
 
 _DECODER_HEADS = 8
 """Heads of the mask decoder in every published SAM; the only number that no shape tells."""
@@ -39,7 +39,7 @@ class SamMasks:
     def __init__(self, network: Sam) -> None:
         """Hold a network that is already on its device; `load_sam` makes one from a file."""
         self._predictor = SamPredictor(network)
-        self._known: ContentCache[tuple[Tensor, tuple[int, int]]] = ContentCache(_PICTURES_KEPT)
+        self._known: Remembered[tuple[Tensor, tuple[int, int]]] = Remembered(_PICTURES_KEPT)
         self.encoded = 0
         """How many pictures were encoded so far."""
 
@@ -49,7 +49,7 @@ class SamMasks:
     ) -> Bool[Tensor, "boxes height width"]:
         """What each box (x1 y1 x2 y2 in pixels) is about, on the network's device."""
         predictor, size = self._predictor, (int(picture.shape[-2]), int(picture.shape[-1]))
-        features, inner = self._known.get(picture, lambda: self._encode(picture))
+        features, inner = self._known.get(picture_key(picture), lambda: self._encode(picture))
         predictor.features, predictor.input_size, predictor.original_size = features, inner, size
         predictor.is_image_set = True
         prompts = predictor.transform.apply_boxes_torch(boxes.to(predictor.device), size)
