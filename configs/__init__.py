@@ -2,18 +2,41 @@
 
 from typing import Literal
 
+from .embedded_diffedit import EMBEDDED_DIFFEDIT as EMBEDDED_DIFFEDIT
 from .embedded_foi import EMBEDDED_FOI as EMBEDDED_FOI
+from .embedded_inpaint import EMBEDDED_INPAINT as EMBEDDED_INPAINT
+from .embedded_instructedit import EMBEDDED_INSTRUCTEDIT as EMBEDDED_INSTRUCTEDIT
 from .embedded_ip2p import EMBEDDED_IP2P as EMBEDDED_IP2P
+from .embedded_mdp import EMBEDDED_MDP as EMBEDDED_MDP
+from .paper_diffedit import PAPER_DIFFEDIT as PAPER_DIFFEDIT
 from .paper_foi import PAPER_FOI as PAPER_FOI
+from .paper_instructedit import PAPER_INSTRUCTEDIT as PAPER_INSTRUCTEDIT
 from .paper_ip2p import PAPER_IP2P as PAPER_IP2P
 from .preset import EditPreset as EditPreset
 
-PresetName = Literal["embedded-foi", "embedded-ip2p", "paper-foi", "paper-ip2p"]
+PresetName = Literal[
+    "embedded-foi",
+    "embedded-ip2p",
+    "embedded-instructedit",
+    "embedded-diffedit",
+    "embedded-mdp",
+    "embedded-inpaint",
+    "paper-foi",
+    "paper-ip2p",
+    "paper-instructedit",
+    "paper-diffedit",
+]
 
 PRESETS: dict[PresetName, EditPreset] = {
     "embedded-foi": EMBEDDED_FOI,
     "embedded-ip2p": EMBEDDED_IP2P,
+    "embedded-instructedit": EMBEDDED_INSTRUCTEDIT,
+    "embedded-diffedit": EMBEDDED_DIFFEDIT,
+    "embedded-mdp": EMBEDDED_MDP,
+    "embedded-inpaint": EMBEDDED_INPAINT,
     "paper-foi": PAPER_FOI,
     "paper-ip2p": PAPER_IP2P,
+    "paper-instructedit": PAPER_INSTRUCTEDIT,
+    "paper-diffedit": PAPER_DIFFEDIT,
 }
 """Presets by the name the command line uses."""

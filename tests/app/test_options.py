@@ -108,7 +108,7 @@ def test_complaints_name_the_flag(editor: EditorName, values: dict[str, Any], ex
         (
             "mdp",
             {"grounding": {"segmenter": "clipseg"}},
-            "mdp has no --grounding.segmenter: .* instructedit or inpaint",
+            "mdp has no --grounding.segmenter: .* or inpaint",
         ),
         ("ip2p", {"language": {"provider": "chat"}}, "ip2p has no --language.provider: "),
         ("inpaint", {"mdp": {"mix_until": 1.0}}, "inpaint has no --mdp.mix-until: .* --editor mdp"),
