@@ -4,21 +4,36 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ..editors import PUBLISHED, BackboneConfig, ModelError, locate_checkpoint
+from ..editors import (
+    EDITORS,
+    PUBLISHED,
+    BackboneConfig,
+    CaptionerConfig,
+    CheckpointKind,
+    EditorName,
+    GroundingConfig,
+    LanguageConfig,
+    ModelError,
+    locate_checkpoint,
+)
 
-PACKAGES = ("maskedit", "torch", "torchvision", "diffusers", "transformers", "nerfstudio", "segment-anything")
+PACKAGES = ("maskedit", "torch", "torchvision", "diffusers", "transformers", "nerfstudio", "segment-anything", "openai")
 METHODS = "nerfstudio.method_configs"
 """Where nerfstudio looks for methods of other packages."""
-EDITORS = {"foi": ("instruct-pix2pix",), "ip2p": ("instruct-pix2pix",)}
-"""Kinds of checkpoint that each editor needs."""
+KINDS: tuple[CheckpointKind, ...] = tuple(dict.fromkeys(entry.kind for entry in EDITORS.values()))
+"""Kinds of checkpoint that editors need."""
+EMBEDDED_SEGMENTER = "clipseg"
+"""Its folder in the embedded set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +42,25 @@ class CheckpointState:
 
     model: str
     """As given to --model."""
-    kind: str
+    kind: CheckpointKind
     place: str | None
     """Folder; None = not on this machine."""
     loads: bool | None
     """Whether every network of it could be loaded; None = not tried."""
     note: str
     """What to do about it, or what it is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolState:
+    """What is known about a model that stands beside an editor."""
+
+    role: str
+    model: str
+    place: str | None
+    """Folder or file; None = not on this machine."""
+    note: str
+    """Where to get it, or what it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +86,12 @@ class DoctorCommand:
 
     def examine(self) -> dict[str, Any]:
         """Everything that is found, as JSON can hold it."""
-        names = ["embedded", PUBLISHED["instruct-pix2pix"], *([self.model] if self.model else [])]
-        configs = [BackboneConfig(model=name, model_dir=self.model_dir, offline=True, device="cpu") for name in names]
-        checkpoints = [examine_checkpoint(config, load=self.load) for config in configs]
-        usable = [state.model for state in checkpoints if state.place is not None and state.loads is not False]
+        checkpoints = [
+            examine_checkpoint(self._config(name), kind, load=self.load)
+            for kind in KINDS
+            for name in ("embedded", PUBLISHED[kind], *([self.model] if self.model else []))
+        ]
+        tools = examine_tools(self.model_dir)
         return {
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in PACKAGES},
@@ -72,25 +101,43 @@ class DoctorCommand:
             "memory_gb": _memory(),
             "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
             "checkpoints": [asdict(state) for state in checkpoints],
-            "editors": {
-                name: {"needs": list(kinds), "usable": usable, "missing": [] if usable else list(kinds)}
-                for name, kinds in EDITORS.items()
-            },
+            "tools": [asdict(state) for state in tools],
+            "language_server": _language_server(),
+            "editors": {name: _examine_editor(name, checkpoints, tools) for name in EDITORS},
         }
 
+    def _config(self, name: str) -> BackboneConfig:
+        return BackboneConfig(model=name, model_dir=self.model_dir, offline=True, device="cpu")
 
-def examine_checkpoint(config: BackboneConfig, *, load: bool) -> CheckpointState:
-    """Find a checkpoint without asking the network, and try to load it."""
-    kind = "instruct-pix2pix"
+
+def _examine_editor(
+    name: EditorName, checkpoints: Sequence[CheckpointState], tools: Sequence[ToolState]
+) -> dict[str, Any]:
+    kind = EDITORS[name].kind
+    usable = [s.model for s in checkpoints if s.kind == kind and s.place is not None and s.loads is not False]
+    here = {tool.role for tool in tools if tool.place is not None}
+    looks = hasattr(EDITORS[name].config(), "grounding")
+    blind = looks and "segmenter" not in here and not {"detector", "sam"} <= here
+    return {"needs": kind, "usable": usable, "missing": ([] if usable else [kind]) + (["segmenter"] if blind else [])}
+
+
+def examine_checkpoint(config: BackboneConfig, kind: CheckpointKind, *, load: bool) -> CheckpointState:
+    """Find a checkpoint without asking the network, and try to load it.
+
+    Args:
+        config: names it.
+        kind: what editors would use it for.
+        load: False = only look for its files.
+    """
+    nothing = CheckpointState(model=config.model_for(kind), kind=kind, place=None, loads=None, note="")
     try:
-        location = locate_checkpoint(config)
+        location = locate_checkpoint(config, kind)
     except ModelError as error:
-        return CheckpointState(model=config.model_for(kind), kind=kind, place=None, loads=None, note=str(error))
-    place = location if isinstance(location, Path) else _in_hub_cache(location)
+        return replace(nothing, note=str(error))
+    place = location if isinstance(location, Path) else _in_hub_cache(location, "model_index.json")
     if place is None:
-        note = f"fetch it with `hf download {location}`, or put a copy at MODEL_DIR/{location} and pass --model-dir"
-        return CheckpointState(model=config.model_for(kind), kind=kind, place=None, loads=None, note=note)
-    found = CheckpointState(model=config.model_for(kind), kind=kind, place=str(place), loads=None, note="")
+        return replace(nothing, note=_how_to_fetch(str(location)))
+    found = replace(nothing, place=str(place))
     return _load_checkpoint(config, found) if load else found
 
 
@@ -100,17 +147,62 @@ def _load_checkpoint(config: BackboneConfig, found: CheckpointState) -> Checkpoi
 
     silence_libraries()
     try:
-        backbone = Backbone.load(config)
-        backbone.require("instruct-pix2pix", "foi")
+        backbone = Backbone.load(config, found.kind)
+        backbone.require(found.kind, next(name for name, entry in EDITORS.items() if entry.kind == found.kind))
     except ModelError as error:
         return replace(found, loads=False, note=str(error))
     return replace(found, loads=True, note=f"knows {backbone.preset.knows}" if backbone.preset.knows else "")
 
 
-def _in_hub_cache(name: str) -> Path | None:
+def examine_tools(model_dir: Path | None) -> tuple[ToolState, ...]:
+    """Find the segmenters and the captioner without loading them or asking the network."""
+    grounding = GroundingConfig()
+    embedded = Path(str(files("maskedit.editors.embedded"))) / EMBEDDED_SEGMENTER
+    is_here = (embedded / "config.json").is_file()
+    return (
+        ToolState(
+            role="segmenter",
+            model="embedded",
+            place=str(embedded) if is_here else None,
+            note="knows the blocks world" if is_here else "not installed: train it with `maskedit train embedded`",
+        ),
+        _examine_tool("detector", grounding.detector, model_dir),
+        _examine_sam(grounding.sam, model_dir),
+        _examine_tool("segmenter", grounding.clipseg, model_dir),
+        _examine_tool("captioner", CaptionerConfig().model, model_dir),
+    )
+
+
+def _examine_tool(role: str, model: str, model_dir: Path | None) -> ToolState:
+    places = [] if model_dir is None else [model_dir / model, model_dir / Path(model).name]
+    place = next((place for place in places if (place / "config.json").is_file()), None)
+    place = place or _in_hub_cache(model, "config.json")
+    note = "" if place else _how_to_fetch(model)
+    return ToolState(role=role, model=model, place=str(place) if place else None, note=note)
+
+
+def _examine_sam(name: str, model_dir: Path | None) -> ToolState:
+    places = [Path(name), *([] if model_dir is None else [model_dir / name])]
+    place = next((place for place in places if place.is_file()), None)
+    note = "" if place else "fetch it from its authors, put it into MODEL_DIR and pass --model-dir, or name it: "
+    note = note and f"{note}--grounding.sam FILE"
+    return ToolState(role="sam", model=name, place=str(place) if place else None, note=note)
+
+
+def _language_server() -> dict[str, Any]:
+    """Whether a server could be asked; the key itself is nobody's business."""
+    variable = LanguageConfig().api_key_variable
+    return {"package": _version("openai"), "variable": variable, "is_set": bool(os.environ.get(variable, "").strip())}
+
+
+def _how_to_fetch(name: str) -> str:
+    return f"fetch it with `hf download {name}`, or put a copy at MODEL_DIR/{name} and pass --model-dir"
+
+
+def _in_hub_cache(name: str, file: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "model_index.json")
+    found = try_to_load_from_cache(name, file)
     return Path(found).parent if isinstance(found, str) else None
 
 
@@ -161,7 +253,8 @@ def _print_findings(findings: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("python", findings["python"])
     for name, value in findings["packages"].items():
-        table.add_row(name, value or "[red]not installed[/red]")
+        absent = "not installed, only asking a server needs it" if name == "openai" else "[red]not installed[/red]"
+        table.add_row(name, value or absent)
     table.add_row("ns-train", ", ".join(findings["ns_train_methods"]) or "[red]no method: install maskedit again[/red]")
     for device in findings["devices"]:
         memory = f", {device['memory_gb']} GB" if "memory_gb" in device else ""
@@ -175,8 +268,15 @@ def _print_findings(findings: dict[str, Any]) -> None:
     table.add_row("disk", f"{findings['disk_free_gb']} GB free here")
     for state in findings["checkpoints"]:
         words = {True: "loads", False: "[red]does not load[/red]", None: "found" if state["place"] else "not here"}
-        table.add_row(f"model {state['model']}", f"{words[state['loads']]} {state['note']}".strip())
+        table.add_row(f"{state['kind']} {state['model']}", f"{words[state['loads']]} {state['note']}".strip())
+    for state in findings["tools"]:
+        found = "found" if state["place"] else "not here"
+        table.add_row(f"{state['role']} {state['model']}", f"{found} {state['note']}".strip())
+    server = findings["language_server"]
+    table.add_row("key of a language server", f"{server['variable']} is {'set' if server['is_set'] else 'not set'}")
     for name, editor in findings["editors"].items():
         able = f"ready with {', '.join(editor['usable'])}"
-        table.add_row(f"editor {name}", able if editor["usable"] else f"needs {', '.join(editor['missing'])}")
+        blind = ", but only where a mask is given: no segmenter is here" if "segmenter" in editor["missing"] else ""
+        needs = f"needs a checkpoint: {editor['needs']}"
+        table.add_row(f"editor {name}", f"{able}{blind}" if editor["usable"] else needs)
     console.print(table)

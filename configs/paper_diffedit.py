@@ -1,10 +1,10 @@
-"""DiffEdit as InstructEdit compares with it (arXiv 2210.11427; 2305.18047, section 4.2), on Stable Diffusion 1.5.
+"""DiffEdit (arXiv 2210.11427) with the published settings, on Stable Diffusion 1.5.
 
 Command:   maskedit edit photo.jpg --preset paper-diffedit --source-caption "photo of a dog" --target-caption "photo of
            a fox"
 Hardware:  one GPU with about 8 GB of memory is expected to do; not measured.
 Minutes:   not measured.
-Scores:    the papers report LPIPS, FID and CLIP scores on their own pictures; not measured here.
+Scores:    not measured here.
 
 50 DDIM steps of which half are inverted and run again, guidance 7.5, a mask from ten differences of noise at half the
 noise range, clipped at three times their mean and cut at 0.5, and pixels outside it as the model leaves them.

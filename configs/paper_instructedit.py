@@ -1,10 +1,10 @@
-"""InstructEdit as published (arXiv 2305.18047, sections 3 and 4), on Stable Diffusion 1.5.
+"""InstructEdit as published (arXiv 2305.18047), on Stable Diffusion 1.5.
 
 Command:   maskedit edit photo.jpg --preset paper-instructedit --instruction "change the dog to a fox"
 Hardware:  one GPU; with BLIP-2, SAM and GroundingDINO beside the diffusion model 24 GB are expected to do; not
            measured.
 Minutes:   not measured.
-Scores:    the paper reports a user study, LPIPS and CLIP scores on its own pictures; not measured here.
+Scores:    not measured here.
 
 50 DDIM steps of which half are inverted and run again, guidance 7.5, GroundingDINO's boxes filled in by SAM, BLIP-2's
 description of the picture shown to the language model, and pixels outside the mask as the model leaves them.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from maskedit.app.doctor import PUBLISHED, examine_checkpoint
-from maskedit.editors import BackboneConfig
+from maskedit.app.doctor import KINDS, PUBLISHED, examine_checkpoint, examine_tools
+from maskedit.editors import EDITORS, BackboneConfig
 
 
 def test_findings_are_json(call: Callable[..., Any], ip2p_folder: Path) -> None:
@@ -20,12 +20,17 @@ def test_findings_are_json(call: Callable[..., Any], ip2p_folder: Path) -> None:
     assert findings["devices"][0]["name"] == "cpu"
     assert findings["disk_free_gb"] > 0
     assert "maskedit" in findings["ns_train_methods"]
-    states = {state["model"]: state for state in findings["checkpoints"]}
-    assert states[str(ip2p_folder)]["loads"] is True
-    assert set(states) == {"embedded", PUBLISHED["instruct-pix2pix"], str(ip2p_folder)}
-    for editor in findings["editors"].values():
-        assert str(ip2p_folder) in editor["usable"]
-        assert editor["missing"] == []
+    states = {(state["kind"], state["model"]): state for state in findings["checkpoints"]}
+    assert set(states) == {(kind, name) for kind in KINDS for name in ("embedded", PUBLISHED[kind], str(ip2p_folder))}
+    assert states["instruct-pix2pix", str(ip2p_folder)]["loads"] is True
+    assert states["inpainting", str(ip2p_folder)]["loads"] is False
+    assert set(findings["editors"]) == set(EDITORS)
+    for name, editor in findings["editors"].items():
+        fits = EDITORS[name].kind == "instruct-pix2pix"
+        assert editor["needs"] == EDITORS[name].kind
+        assert (str(ip2p_folder) in editor["usable"]) == fits
+        assert (editor["needs"] in editor["missing"]) == (not editor["usable"])
+        assert "segmenter" not in editor["missing"] or name in ("instructedit", "inpaint")
 
 
 def test_tables_name_what_is_missing(call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,12 +38,12 @@ def test_tables_name_what_is_missing(call: Callable[..., Any], tmp_path: Path, m
     done = call("doctor", "--no-load", "--model", tmp_path)
     assert done.code == 0, done.err
     assert "nerfstudio" in done.out
-    assert f"model {tmp_path}" in done.out
+    assert f"text-to-image {tmp_path}" in done.out
     assert "no model_index.json" in done.out
 
 
 def test_a_checkpoint_of_another_kind_does_not_load(sd_folder: Path) -> None:
-    state = examine_checkpoint(BackboneConfig(model=str(sd_folder), device="cpu"), load=True)
+    state = examine_checkpoint(BackboneConfig(model=str(sd_folder), device="cpu"), "instruct-pix2pix", load=True)
     assert state.loads is False
     assert "InstructPix2Pix" in state.note
 
@@ -48,11 +53,52 @@ def test_a_damaged_checkpoint_does_not_load(ip2p_folder: Path, tmp_path: Path) -
     shutil.copytree(ip2p_folder, folder)
     shutil.rmtree(folder / "unet")
     config = BackboneConfig(model=str(folder), device="cpu")
-    assert examine_checkpoint(config, load=True).loads is False
-    assert examine_checkpoint(config, load=False).loads is None
+    assert examine_checkpoint(config, "instruct-pix2pix", load=True).loads is False
+    assert examine_checkpoint(config, "instruct-pix2pix", load=False).loads is None
 
 
 def test_what_is_not_here_comes_with_advice() -> None:
-    state = examine_checkpoint(BackboneConfig(model="nobody/no-such-model", offline=True), load=True)
+    state = examine_checkpoint(BackboneConfig(model="nobody/no-such-model", offline=True), "inpainting", load=True)
     assert (state.place, state.loads) == (None, None)
     assert "hf download nobody/no-such-model" in state.note
+
+
+def test_every_kind_is_tried_with_its_own_editor(sd_folder: Path, inpainting_folder: Path) -> None:
+    for folder, kind in ((sd_folder, "text-to-image"), (inpainting_folder, "inpainting")):
+        assert examine_checkpoint(BackboneConfig(model=str(folder), device="cpu"), kind, load=True).loads is True
+
+
+def test_the_embedded_set_may_be_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("maskedit.app.doctor", "maskedit.editors.core.checkpoint"):
+        monkeypatch.setattr(f"{module}.files", lambda package: tmp_path)
+    for kind in KINDS:
+        state = examine_checkpoint(BackboneConfig(model="embedded"), kind, load=True)
+        assert state.place is None
+        assert "not installed" in state.note
+    tool = examine_tools(None)[0]
+    assert (tool.model, tool.place) == ("embedded", None)
+    assert "not installed" in tool.note
+
+
+def test_tools_are_found_in_the_model_folder(
+    clipseg_folder: Path, blip2_folder: Path, sam_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clipseg-rd64-refined").symlink_to(clipseg_folder)
+    (tmp_path / "Salesforce").mkdir()
+    (tmp_path / "Salesforce" / "blip2-flan-t5-xl").symlink_to(blip2_folder)
+    (tmp_path / "sam_vit_h_4b8939.pth").symlink_to(sam_file)
+    places = {tool.model: tool.place for tool in examine_tools(tmp_path)}
+    assert places["CIDAS/clipseg-rd64-refined"] == str(tmp_path / "clipseg-rd64-refined")
+    assert places["Salesforce/blip2-flan-t5-xl"] == str(tmp_path / "Salesforce" / "blip2-flan-t5-xl")
+    assert places["sam_vit_h_4b8939.pth"] == str(tmp_path / "sam_vit_h_4b8939.pth")
+
+
+def test_the_key_is_never_shown(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    for flags in ([], ["--json"]):
+        done = call("doctor", "--no-load", *flags)
+        assert done.code == 0, done.err
+        assert "very-secret" not in done.out + done.err
+    assert json.loads(done.out)["language_server"]["is_set"] is True
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert json.loads(call("doctor", "--no-load", "--json").out)["language_server"]["is_set"] is False
