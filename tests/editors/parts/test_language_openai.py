@@ -3,11 +3,8 @@
 import json
 import logging
 import pickle
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -41,56 +38,11 @@ def fails(status: int, message: str) -> Reply:
     return status, {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
 
 
-class Server(ThreadingHTTPServer):
-    """Answers each request with what `reply` makes of it, and keeps the requests."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.reply: Callable[[dict[str, Any]], Reply] = lambda asked: says(ANSWER)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request."""
-
-    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked)
-        self.server.keys.append(self.headers.get("Authorization", ""))
-        status, body = self.server.reply(asked) if self.path == "/v1/chat/completions" else fails(404, "no such path")
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("retry-after-ms", "1")
-        self.end_headers()
-        try:
-            self.wfile.write(data)
-        except OSError:
-            # The client has given up waiting.
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+def server(chat_server: Any) -> Any:
+    """A server that knows the answer."""
+    chat_server.reply = lambda asked: says(ANSWER)
+    return chat_server
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +53,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def processor(server: Server | str, *, key: str | None = KEY, **options: Any) -> LanguageProcessor:
+def processor(server: Any, *, key: str | None = KEY, **options: Any) -> LanguageProcessor:
     url = server if isinstance(server, str) else server.url
     return make_language(LanguageConfig(provider="openai", base_url=url, **options), api_key=key)
 
@@ -116,7 +68,7 @@ def message_of(language: LanguageProcessor) -> str:
     return str(caught.value)
 
 
-def test_the_server_is_asked_once_and_held_to_the_schema(server: Server) -> None:
+def test_the_server_is_asked_once_and_held_to_the_schema(server: Any) -> None:
     language = processor(server, model="mine", temperature=0.6, max_tokens=200)
     parsed = language.parse(TEXT, "Photo of a red cube.")
     assert parsed.phrases == ("red cube",) and parsed.edits[0].keyword == "red cube"
@@ -129,13 +81,13 @@ def test_the_server_is_asked_once_and_held_to_the_schema(server: Server) -> None
     assert server.keys == [f"Bearer {KEY}"]
 
 
-def test_the_key_comes_from_the_named_variable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_named_variable(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", f" {KEY}\n")
     processor(server, key=None, api_key_variable="MY_KEY").parse(TEXT)
     assert server.keys == [f"Bearer {KEY}"]
 
 
-def test_a_server_of_ones_own_needs_no_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_of_ones_own_needs_no_key(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     processor(server, key=None).parse(TEXT)
     assert server.keys == ["Bearer none"]
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -148,13 +100,13 @@ def test_a_missing_key_is_named() -> None:
         make_language(LanguageConfig(provider="openai", api_key_variable="MY_KEY"))
 
 
-def test_a_damaged_key_is_not_repeated(server: Server) -> None:
+def test_a_damaged_key_is_not_repeated(server: Any) -> None:
     with pytest.raises(LanguageError, match="OPENAI_API_KEY has spaces or other characters") as caught:
         processor(server, key=f"{KEY}\n{KEY}")
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_nothing_logged_or_kept_has_the_key(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_logged_or_kept_has_the_key(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         language = processor(server)
         parsed = language.parse(TEXT)
@@ -162,7 +114,7 @@ def test_nothing_logged_or_kept_has_the_key(server: Server, caplog: pytest.LogCa
     assert KEY not in repr(language) and KEY not in repr(vars(language.config))
 
 
-def test_a_server_without_schemas_is_asked_in_the_papers_form(server: Server) -> None:
+def test_a_server_without_schemas_is_asked_in_the_papers_form(server: Any) -> None:
     def reply(asked: dict[str, Any]) -> Reply:
         return fails(400, "Unknown parameter: response_format") if "response_format" in asked else says(PLAIN)
 
@@ -174,7 +126,7 @@ def test_a_server_without_schemas_is_asked_in_the_papers_form(server: Server) ->
     assert "Editing prompt2" in server.asked[1]["messages"][0]["content"]
 
 
-def test_options_a_model_does_not_know_are_dropped(server: Server) -> None:
+def test_options_a_model_does_not_know_are_dropped(server: Any) -> None:
     def reply(asked: dict[str, Any]) -> Reply:
         if "max_tokens" in asked:
             return fails(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
@@ -185,7 +137,7 @@ def test_options_a_model_does_not_know_are_dropped(server: Server) -> None:
     assert server.asked[-1]["max_completion_tokens"] == 300 and len(server.asked) == 3
 
 
-def test_an_unreadable_reply_is_asked_for_again(server: Server) -> None:
+def test_an_unreadable_reply_is_asked_for_again(server: Any) -> None:
     server.reply = lambda asked: says("Sure!" if len(server.asked) == 1 else ANSWER)
     processor(server).parse(TEXT)
     second = server.asked[1]["messages"]
@@ -194,7 +146,7 @@ def test_an_unreadable_reply_is_asked_for_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("content", ["Sure!", "", None, ANSWER[:60]])
-def test_two_unreadable_replies_are_an_error(content: str | None, server: Server) -> None:
+def test_two_unreadable_replies_are_an_error(content: str | None, server: Any) -> None:
     server.reply = lambda asked: says(content)
     with pytest.raises(ParseError) as caught:
         processor(server).parse(TEXT)
@@ -214,7 +166,7 @@ def test_two_unreadable_replies_are_an_error(content: str | None, server: Server
         (418, r"refuses the request \(status 418", 1),
     ],
 )
-def test_every_refusal_says_what_to_do(status: int, expected: str, requests: int, server: Server) -> None:
+def test_every_refusal_says_what_to_do(status: int, expected: str, requests: int, server: Any) -> None:
     server.reply = lambda asked: fails(status, f"Incorrect key {KEY}\nprovided")
     with pytest.raises(LanguageError, match=expected):
         processor(server).parse(TEXT)
@@ -223,12 +175,12 @@ def test_every_refusal_says_what_to_do(status: int, expected: str, requests: int
 
 
 @pytest.mark.parametrize("body", [b"{not json", b"[]", b"{}", b'{"choices": []}', b'"text"', b'{"choices": [{}]}', b""])
-def test_answers_of_another_kind_are_refused(body: bytes, server: Server) -> None:
+def test_answers_of_another_kind_are_refused(body: bytes, server: Any) -> None:
     server.reply = lambda asked: (200, body)
     assert "gave no readable answer: check that its address ends in /v1" in message_of(processor(server))
 
 
-def test_a_silent_server_times_out(server: Server) -> None:
+def test_a_silent_server_times_out(server: Any) -> None:
     def reply(asked: dict[str, Any]) -> Reply:
         time.sleep(0.5)
         return says(ANSWER)
@@ -237,7 +189,7 @@ def test_a_silent_server_times_out(server: Server) -> None:
     assert "did not answer within 0.1 s: raise the timeout" in message_of(processor(server, timeout=0.1))
 
 
-def test_no_server_is_said_and_its_password_is_not(server: Server) -> None:
+def test_no_server_is_said_and_its_password_is_not(server: Any) -> None:
     address = server.url.replace("//", "//user:password@")
     server.shutdown()
     server.server_close()
@@ -252,7 +204,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_instruction_is_not_sent(server: Server) -> None:
+def test_an_empty_instruction_is_not_sent(server: Any) -> None:
     with pytest.raises(InputError, match="got an empty text"):
         processor(server).parse("  ")
     assert not server.asked
