@@ -1,19 +1,22 @@
 """Which editor a run uses, as flags; loading it waits until the first edit."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..editors import (
+    EDITORS,
     BackboneConfig,
+    CheckpointKind,
+    DiffEditConfig,
     Editor,
+    EditorConfig,
+    EditorName,
     FoIConfig,
-    Instruction,
+    InpaintConfig,
+    InputError,
+    InstructEditConfig,
     IP2PConfig,
-    ModelError,
-    check_kind,
+    MDPConfig,
     load_preset,
     locate_checkpoint,
 )
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from ..editors import Backbone
 
 SCENE_STEPS = 20
-"""Denoising steps of one edit; a scene takes hundreds of edits, so fewer than a single picture gets."""
+"""Denoising steps of one edit; a scene takes hundreds of edits, so fewer than a single picture gets. Editors that
+invert the picture run only a share of their checkpoint's steps as it is, and keep those."""
 
 
 def _foi() -> FoIConfig:
@@ -33,30 +37,63 @@ def _ip2p() -> IP2PConfig:
     return IP2PConfig(sampler="ddim", steps=SCENE_STEPS)
 
 
+def _inpaint() -> InpaintConfig:
+    return InpaintConfig(steps=SCENE_STEPS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SceneEditorConfig(BackboneConfig):
     """The editor and the checkpoint it runs on."""
 
-    name: Literal["foi", "ip2p"] = "foi"
-    """`foi` finds where to edit from the instruction and changes nothing else; `ip2p` changes what it likes."""
+    name: EditorName = "foi"
+    """`foi` finds where to edit from the instruction and changes nothing else; `ip2p` changes what it likes;
+    `instructedit` looks for the objects and works from captions, as do the others."""
     foi: FoIConfig = field(default_factory=_foi)
     """Options of Focus on Your Instruction; read when --pipeline.editor.name is foi."""
     ip2p: IP2PConfig = field(default_factory=_ip2p)
     """Options of InstructPix2Pix; read when --pipeline.editor.name is ip2p."""
+    instructedit: InstructEditConfig = field(default_factory=InstructEditConfig)
+    """Options of InstructEdit; read when --pipeline.editor.name is instructedit."""
+    diffedit: DiffEditConfig = field(default_factory=DiffEditConfig)
+    """Options of DiffEdit; read when --pipeline.editor.name is diffedit."""
+    mdp: MDPConfig = field(default_factory=MDPConfig)
+    """Options of MDP; read when --pipeline.editor.name is mdp."""
+    inpaint: InpaintConfig = field(default_factory=_inpaint)
+    """Options of grounded inpainting; read when --pipeline.editor.name is inpaint."""
 
     @property
-    def chosen(self) -> FoIConfig | IP2PConfig:
+    def chosen(self) -> EditorConfig:
         """The options of the editor that is used."""
-        match self.name:
-            case "foi":
-                return self.foi
-            case "ip2p":
-                return self.ip2p
-            case _:
-                assert_never(self.name)
+        return getattr(self, self.name)
+
+    @property
+    def kind(self) -> CheckpointKind:
+        """The checkpoints that the editor runs on."""
+        return EDITORS[self.name].kind
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether edits start from a noise level that is drawn for each; the others run at `encoding_ratio`."""
+        return EDITORS[self.name].draws_noise
+
+    @property
+    def has_image_guidance(self) -> bool:
+        """Whether the editor weighs the photo against the text."""
+        return hasattr(self.chosen, "image_guidance_scale")
+
+    @property
+    def encoding_ratio(self) -> float:
+        """Share of the noise range to which an editor that draws no noise inverts; MDP inverts all the way."""
+        return self.resolved("encoding_ratio") if hasattr(self.chosen, "encoding_ratio") else 1.0
 
     def with_guidance(self, text: float | None, image: float | None) -> "SceneEditorConfig":
-        """The same editor with other guidance scales; None = unchanged."""
+        """The same editor with other guidance scales; None = unchanged.
+
+        Raises:
+            InputError: if the editor has no image guidance and a scale is given.
+        """
+        if image is not None and not self.has_image_guidance:
+            raise InputError(f"{self.name} has no image guidance, got {image:g}: change the guidance scale alone")
         changes = {"guidance_scale": text, "image_guidance_scale": image}
         chosen = replace(self.chosen, **{name: value for name, value in changes.items() if value is not None})
         return replace(self, **{self.name: chosen})
@@ -65,97 +102,37 @@ class SceneEditorConfig(BackboneConfig):
         """Load the weights."""
         from ..editors import Backbone
 
-        return Backbone.load(self)
+        return Backbone.load(self, self.kind)
 
-    def make(self, backbone: "Backbone") -> Editor:
-        """The chosen editor on weights that are there."""
-        from ..editors import make_editor
+    def make(self, backbone: "Backbone", *, like: Editor | None = None) -> Editor:
+        """The chosen editor on weights that are there.
 
-        return make_editor(self.chosen, backbone)
+        Args:
+            backbone: the weights.
+            like: an editor of the same name with other settings, whose segmenter and language model serve on.
+        """
+        from ..editors import MDP, DiffEdit, Inpaint, InstructEdit, make_editor
 
-    def resolved(self, name: Literal["sampler", "steps", "guidance_scale", "image_guidance_scale"]) -> Any:
+        match like, self.chosen:
+            case InstructEdit(), InstructEditConfig() as options:
+                return InstructEdit(backbone, options, tools=like.tools)
+            case DiffEdit(), DiffEditConfig() as options:
+                return DiffEdit(backbone, options, tools=like.tools)
+            case MDP(), MDPConfig() as options:
+                return MDP(backbone, options, tools=like.tools)
+            case Inpaint(), InpaintConfig() as options:
+                return Inpaint(backbone, options, tools=like.tools)
+            case _:
+                return make_editor(self.chosen, backbone)
+
+    def resolved(
+        self, name: Literal["sampler", "steps", "guidance_scale", "image_guidance_scale", "encoding_ratio"]
+    ) -> Any:
         """An option, from the checkpoint's own preset where the options leave it open."""
+        if self.kind != "instruct-pix2pix" and name == "sampler":
+            return "ddim"
         given = getattr(self.chosen, name)
         if given is not None:
             return given
-        return getattr(load_preset(locate_checkpoint(self)).instruct, name)
-
-
-def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:
-    """Refuse a checkpoint that is not there or of the wrong kind, and instructions it can't read; loads no weights.
-
-    Args:
-        config: names the checkpoint.
-        instructions: what it is to be told.
-        fetch: also ask the hub, because the first edit is hours away.
-
-    Raises:
-        ModelError: if the checkpoint is missing, can't be reached or takes no condition picture.
-        InputError: if the instructions are too long, or a keyword is not found in its instruction.
-    """
-    location = locate_checkpoint(config)
-    if isinstance(location, Path):
-        folder = location
-    elif fetch:
-        folder = _fetch_configuration(location, config)
-    else:
-        return
-    check_kind(
-        "instruct-pix2pix",
-        config.name,
-        int(_read_json(folder, "unet/config.json").get("in_channels", 4)),
-        int(_read_json(folder, "vae/config.json").get("latent_channels", 4)),
-        config.model_for("instruct-pix2pix"),
-        flag="--pipeline.editor.model",
-    )
-    _check_instructions(folder, instructions)
-
-
-def _check_instructions(folder: Path, instructions: Sequence[Instruction]) -> None:
-    from transformers import CLIPTokenizer
-
-    from ..editors import compose_instructions
-
-    found = {path.name for path in (folder / "tokenizer").glob("*")}
-    # Without its vocabulary a tokenizer comes up empty instead of failing.
-    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
-        raise ModelError(f"tokenizer of the checkpoint {folder} is missing or incomplete: fetch the whole checkpoint")
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"tokenizer of the checkpoint {folder} cannot be loaded: {_first_line(error)}") from error
-    compose_instructions(instructions, tokenizer)
-
-
-def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:
-    """A folder with the small files of a checkpoint on the hub: how its networks are built, and its tokenizer."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            location,
-            revision=config.revision,
-            local_files_only=config.offline,
-            allow_patterns=["model_index.json", "*/config.json", "tokenizer/*"],
-        )
-    except Exception as error:  # The hub's client raises errors of several libraries.
-        raise ModelError(
-            f"the editor's checkpoint {location} can't be reached ({_first_line(error)}): pass a folder with "
-            "--pipeline.editor.model or --pipeline.editor.model-dir"
-        ) from error
-    return Path(folder)
-
-
-def _read_json(folder: Path | str, name: str) -> dict[str, Any]:
-    path = Path(folder) / name
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path} ({_first_line(error)}): fetch the whole checkpoint") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"cannot read {path}: expected an object, got a {type(content).__name__}")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        preset = load_preset(locate_checkpoint(self, self.kind))
+        return getattr(preset.instruct if self.kind == "instruct-pix2pix" else preset.caption, name)

@@ -2,6 +2,10 @@
 
 What an edit starts from and what it keeps follows Instruct-NeRF2NeRF (arXiv 2303.12789): the noise is put on the
 current render, the condition is the ORIGINAL photo, never an earlier edit, so that edits do not compound.
+
+InstructEdit (arXiv 2305.18047, section 4.6) has no condition channel: it inverts the current render, and what it puts
+back outside the mask, and the mask itself, come from the ORIGINAL photo. Its noise is that of the inversion, so none is
+drawn. Phrases and captions are planned once for the scene, see `plan.py`.
 """
 
 import time
@@ -14,6 +18,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..editors import (
+    Captions,
     Editor,
     EditRequest,
     EditResult,
@@ -25,6 +30,7 @@ from ..editors import (
 )
 from .datamanager import MaskeditDataManager
 from .editor import SceneEditorConfig
+from .plan import check_plan, make_plan, plan_early
 from .session import EditRecord, EditSession, Event
 from .storage import from_bytes, to_bytes
 from .update import EditSchedule, EditTurn
@@ -54,6 +60,8 @@ class Settings:
     """None = as configured."""
     image_guidance_scale: float | None = None
     is_paused: bool = False
+    captions: tuple[Captions, ...] = ()
+    """One for all photos; set by the plan."""
 
 
 @dataclass(kw_only=True)
@@ -125,15 +133,20 @@ class SceneEdits:
 
         Raises:
             InputError: saying why.
+            LanguageError: if a language server fails.
         """
         settings = _apply_event(self.settings_at(event.step), event)
         if not settings.instructions:
             raise InputError("expected an instruction, got none: say what to change")
         self._editor_config.with_guidance(settings.guidance_scale, settings.image_guidance_scale)
-        if self._backbone is not None:
-            from ..editors import compose_instructions
-
-            compose_instructions(settings.instructions, self._backbone.tokenizer)
+        if self._editor is not None:
+            # Planned at once: what is not understood must be said now and not end the run at its next edit.
+            due = -(-event.step // self.schedule.rate) * self.schedule.rate
+            self._plan(self._editor, settings, self.schedule.turns(due)[0].view)
+            return
+        early = plan_early(self._editor_config.chosen, settings.instructions)
+        if early is not None:
+            check_plan(self._editor_config, early, None)
 
     def show(self, step: int) -> None:
         """Set the working set to what it is before the edits of an edit step."""
@@ -154,6 +167,7 @@ class SceneEdits:
 
         Raises:
             SessionError: if an edit can't be stored.
+            ParseError: if an instruction can't be understood.
             NothingFoundError: if nothing was found, in this view or in a whole sweep.
         """
         settings = self.settings_at(step)
@@ -167,6 +181,7 @@ class SceneEdits:
         self._began = self._began or time.monotonic()
         started = time.monotonic()
         editor = self._get_editor(settings)
+        settings = self._plan(editor, settings, turns[0].view)
         views: list[_View] = []
         records: list[EditRecord] = []
         for turn in turns:
@@ -180,7 +195,7 @@ class SceneEdits:
                 self._tell(records[-1], time.monotonic() - started)
         if views:
             with self._own_precision():
-                result = editor.edit(_batch_request(views, settings))
+                result = editor.edit(_batch_request(views, settings, self._editor_config.draws_noise))
             for row, view in enumerate(views):
                 records.append(self._store(view, result, row, settings))
                 self._tell(records[-1], (time.monotonic() - started) / len(turns))
@@ -200,9 +215,19 @@ class SceneEdits:
         if self._editor is None or (scales != self._editor_scales and not self._fixed_editor):
             if self._backbone is None:
                 self._backbone = self._editor_config.load_backbone()
-            self._editor = self._editor_config.with_guidance(*scales).make(self._backbone)
+            self._editor = self._editor_config.with_guidance(*scales).make(self._backbone, like=self._editor)
             self._editor_scales = scales
         return self._editor
+
+    def _plan(self, editor: Editor, settings: Settings, view: int) -> Settings:
+        """The settings with what language decides about them, from the session or, once, from a view's photo."""
+        plan = self.session.plan(settings.instructions)
+        if plan is None:
+            with self._own_precision():
+                plan = make_plan(editor, _as_image(self.data.original(view)), settings.instructions)
+            check_plan(self._editor_config, plan, None if self._backbone is None else self._backbone.tokenizer)
+            self.session.save_plan(settings.instructions, plan)
+        return replace(settings, instructions=plan.instructions, captions=plan.captions)
 
     def _find_masks(self, editor: Editor, view: _View, settings: Settings) -> str | None:
         """Set the masks of a view; returns why there are none."""
@@ -241,13 +266,14 @@ class SceneEdits:
     def _record(
         self, turn: EditTurn, settings: Settings, *, reason: str = "", trace: dict[str, object] | None = None
     ) -> EditRecord:
+        config = self._editor_config
         return EditRecord(
             step=turn.step,
             view=turn.view,
             photo=self.data.photo_name(turn.view),
             index=turn.index,
             sweep=turn.sweep,
-            noise_level=turn.noise_level,
+            noise_level=turn.noise_level if config.draws_noise else config.encoding_ratio,
             seed=turn.seed,
             instructions=tuple(i.text for i in settings.instructions),
             reason=reason,
@@ -270,7 +296,8 @@ class SceneEdits:
         total = max(self.rules.planned, record.index + 1)
         spent = time.monotonic() - (self._began or time.monotonic())
         left = spent / self._made * (total - record.index - 1)
-        state = "nothing found, photo kept" if record.image is None else f"noise {record.noise_level:.2f}"
+        level = f"{'noise' if self._editor_config.draws_noise else 'ratio'} {record.noise_level:.2f}"
+        state = "nothing found, photo kept" if record.image is None else level
         areas = record.trace.get("mask_area")
         area = f", mask {areas[0]:.1%}" if isinstance(areas, list | tuple) and areas else ""
         self._report(
@@ -320,10 +347,15 @@ def _mask_request(view: _View, settings: Settings) -> EditRequest:
     A render would carry earlier edits, and a level drawn for the edit may be too low for attention to tell where the
     object is.
     """
-    return EditRequest(image=_as_image(view.original), instructions=settings.instructions, seeds=(view.turn.seed,))
+    return EditRequest(
+        image=_as_image(view.original),
+        instructions=settings.instructions,
+        seeds=(view.turn.seed,),
+        captions=settings.captions,
+    )
 
 
-def _batch_request(views: Sequence[_View], settings: Settings) -> EditRequest:
+def _batch_request(views: Sequence[_View], settings: Settings, draws_noise: bool) -> EditRequest:
     instructions = tuple(
         replace(each, mask=torch.stack([from_bytes(view.masks[k])[None] for view in views]))
         for k, each in enumerate(settings.instructions)
@@ -333,7 +365,9 @@ def _batch_request(views: Sequence[_View], settings: Settings) -> EditRequest:
         condition=torch.cat([_as_image(view.original) for view in views]),
         instructions=instructions,
         seeds=tuple(view.turn.seed for view in views),
-        noise_levels=tuple(view.turn.noise_level for view in views),
+        captions=settings.captions,
+        # An editor that inverts the picture adds no noise; its own ratio makes it the very editor of single pictures.
+        noise_levels=tuple(view.turn.noise_level for view in views) if draws_noise else None,
     )
 
 

@@ -10,8 +10,9 @@ import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from ..editors import Image, InputError, Instruction, ModelError
+from .check import check_editor_is_there
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
-from .editor import SceneEditorConfig, check_editor_is_there
+from .editor import SceneEditorConfig
 from .edits import EditRules, SceneEdits, Settings
 from .model import MaskeditModel, MaskeditModelConfig
 from .session import EditSession
@@ -33,7 +34,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     instructions: tuple[str, ...] = ()
     """What to change, e.g. "make the red cube blue"; several are carried out together, each in its own region."""
     keywords: tuple[str, ...] = ()
-    """For each instruction the words that name the object; "" or no list = chosen by the editor."""
+    """For each instruction the words that name the object; "" or no list = chosen by the editor. Read by foi."""
     strengths: tuple[float, ...] = ()
     """For each instruction its emphasis in [-10, 10]; empty = 1 for all."""
     edit_rate: int = 10
@@ -41,7 +42,8 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     edit_count: int = 1
     """Views edited together, as one batch."""
     lower_bound: float = 0.02
-    """Lowest noise level an edit starts from, as a share of the noise schedule; drawn anew for every edit."""
+    """Lowest noise level an edit starts from, as a share of the noise schedule; drawn anew for every edit. Editors that
+    invert the picture (instructedit, diffedit, mdp) draw none and run at their own encoding ratio."""
     upper_bound: float = 0.98
     """Highest noise level."""
     masks: Literal["first-edit", "every-edit"] = "first-edit"
@@ -107,6 +109,13 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
 
     def _check_noise_levels(self) -> None:
         sampler, steps = self.editor.resolved("sampler"), self.editor.resolved("steps")
+        if not self.editor.draws_noise:
+            if self.editor.encoding_ratio * steps < 1 - 1e-6:
+                raise InputError(
+                    f"encoding-ratio {self.editor.encoding_ratio:g} leaves none of {steps} steps: pass "
+                    f"--pipeline.editor.{self.editor.name}.encoding-ratio {1 / steps:g} or more"
+                )
+            return
         if sampler == "ddim" and round(self.lower_bound * TRAIN_TIMESTEPS) < steps:
             raise InputError(
                 f"lower-bound {self.lower_bound:g} leaves fewer than the {steps} noise levels the editor steps through:"

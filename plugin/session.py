@@ -1,6 +1,6 @@
 """The edit session: everything a run has edited, on disk beside its checkpoints.
 
-    maskedit_session/session.json       settings, events (undo, pause, changed instruction), where editing began
+    maskedit_session/session.json       settings, events (undo, pause, changed instruction), plans, where editing began
     maskedit_session/edits-000/         one JSON, PNG, mask and strip for each edit, by edit step and view
     maskedit_session/start.ckpt         the scene before the first edit, where it was reconstructed in the same run
     maskedit_session/base/              what an earlier session made of the photos, where its scene is edited anew
@@ -11,7 +11,7 @@ a checkpoint means to forget what is newer, and undo is an event like any other.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from typing import Any, Literal
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..editors import SessionError
+from ..editors import Instruction, SessionError
+from .plan import ScenePlan, instruction_to_json
 from .storage import draw_strip, read_image, read_mask, write_image, write_json
 
 FORMAT = 1
@@ -41,9 +42,10 @@ class EditRecord:
     index: int
     sweep: int
     noise_level: float
+    """Share of the noise range the edit started from: drawn, or the encoding ratio of an editor that inverts."""
     seed: int
     instructions: tuple[str, ...]
-    """Texts, in the order of `masks`."""
+    """Texts as planned, in the order of `masks`."""
     image: str | None = None
     """The edited photo, relative to the session; None = nothing was found and the photo was left as it is."""
     masks: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class EditSession:
                 "source": source,
                 "settings": json.loads(json.dumps(settings, default=str)),
                 "events": [],
+                "plans": [],
             },
         )
         session._save()
@@ -171,6 +174,18 @@ class EditSession:
     def records(self) -> tuple[EditRecord, ...]:
         """Every edit of this generation, in the order in which they were made; undone ones included."""
         return tuple(sorted(self._records.values(), key=lambda r: r.index))
+
+    def plan(self, instructions: Sequence[Instruction]) -> ScenePlan | None:
+        """What was decided about these instructions before, if anything."""
+        asked = [instruction_to_json(each) for each in instructions]
+        found = [each for each in self._state.get("plans", []) if each["asked"] == asked]
+        return ScenePlan.from_json(found[0]) if found else None
+
+    def save_plan(self, instructions: Sequence[Instruction], plan: ScenePlan) -> None:
+        """Keep what was decided about some instructions; a session of an older version has none."""
+        asked = [instruction_to_json(each) for each in instructions]
+        self._state["plans"] = [*self._state.get("plans", []), {"asked": asked, **plan.to_json()}]
+        self._save()
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse to continue a session with other settings than it began with.

@@ -20,6 +20,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ..editors import ModelError, SessionError
+from .check import check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .edits import SceneEdits, format_duration
 from .model import MaskeditModelConfig
@@ -97,6 +98,9 @@ class MaskeditTrainer(Trainer):
         with one_line():
             self.config.pipeline.check()
             self._start = find_start(self.config)
+            session, asked = self._start.session, self.config.pipeline.read_instructions()
+            if session is None or session.plan(asked) is None:
+                check_language_is_there(self.config.pipeline.editor)
             probe_folder(self.base_dir)
             self._adopt_model()
             seed_everything(seed_for(self.config.machine.seed, Draw.SETUP, 1))

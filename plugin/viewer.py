@@ -52,10 +52,13 @@ def attach_controls(trainer: SteeredRun) -> dict[str, ViewerElement]:
 
     text = ViewerText("Instructions (one per line or ;)", "; ".join(config.instructions))
     guidance = ViewerNumber("Guidance scale", float(config.editor.resolved("guidance_scale")))
-    image_guidance = ViewerNumber("Image guidance scale", float(config.editor.resolved("image_guidance_scale")))
     pause = ViewerCheckbox("Pause editing", False)
 
-    fields = {"instructions": text, "guidance_scale": guidance, "image_guidance_scale": image_guidance}
+    fields: dict[str, ViewerText | ViewerNumber] = {"instructions": text, "guidance_scale": guidance}
+    # Editors on captions have no such scale.
+    if config.editor.has_image_guidance:
+        scale = float(config.editor.resolved("image_guidance_scale"))
+        fields["image_guidance_scale"] = ViewerNumber("Image guidance scale", scale)
     initial = {name: field.value for name, field in fields.items()}
     applied = dict(initial)
 
@@ -82,9 +85,7 @@ def attach_controls(trainer: SteeredRun) -> dict[str, ViewerElement]:
         applied.update(initial)
 
     controls: dict[str, ViewerElement] = {
-        "edit_instructions": text,
-        "edit_guidance_scale": guidance,
-        "edit_image_guidance_scale": image_guidance,
+        **{f"edit_{name}": field for name, field in fields.items()},
         "edit_apply": ViewerButton("Apply instructions and guidance", cb_hook=ask(apply)),
         "edit_pause": pause,
         "edit_undo": ViewerButton("Undo the last sweep", cb_hook=ask(undo)),

@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,21 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from maskedit.editors import EditRequest, EditResult, EditTrace, Mask, NothingFoundError
+from maskedit.editors import (
+    EditRequest,
+    EditResult,
+    EditTrace,
+    LanguageConfig,
+    Mask,
+    NothingFoundError,
+    ParsedInstruction,
+    Tools,
+    make_language,
+)
+from maskedit.editors.parts.grounding import Found
 from maskedit.plugin.config import maskedit_tiny
 from maskedit.plugin.datamanager import MaskeditDataManager
+from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
 
 SIDE = 16
@@ -69,6 +81,9 @@ class PaintEditor:
         self.requests: list[EditRequest] = []
         self.before: Callable[[EditRequest], None] = lambda request: None
 
+    def plan(self, request: EditRequest) -> EditRequest:
+        return request
+
     def edit(self, request: EditRequest) -> EditResult:
         self.requests.append(request)
         self.before(request)
@@ -93,6 +108,52 @@ class PaintEditor:
         height, width = middle.shape[-2:]
         middle[..., height // 4 : height // 2, width // 4 : width // 2] = 1
         return tuple(middle if i.mask is None else i.mask for i in request.instructions)
+
+
+class CountedLanguage:
+    """The rules, and what they were asked."""
+
+    def __init__(self) -> None:
+        self.rules, self.asked = make_language(LanguageConfig()), list[str]()
+
+    def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
+        self.asked.append(instruction)
+        return self.rules.parse(instruction, description)
+
+
+class SquareGrounder:
+    """Finds the square of the toy scene for every phrase, and remembers what it was asked."""
+
+    def __init__(self, *, blind_at: tuple[int, ...] = ()) -> None:
+        self.blind_at, self.asked = blind_at, list[tuple[str, ...]]()
+
+    def ground(self, image: torch.Tensor, phrases: Sequence[str]) -> tuple[tuple[Found, ...], ...]:
+        self.asked.append(tuple(phrases))
+        if len(self.asked) in self.blind_at:
+            raise NothingFoundError(phrases[0], score=0.1, threshold=0.3)
+        side = image.shape[-1]
+        mask = torch.zeros(1, side, side)
+        mask[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+        box = torch.tensor([[side / 4, side / 4, side / 2, side / 2]])
+        found = [Found(phrase=p, mask=mask, boxes=box, scores=torch.tensor([0.9])) for p in phrases]
+        return tuple(tuple(found) for _ in image)
+
+
+@pytest.fixture
+def captioned(sd_folder: Path) -> Callable[..., Any]:
+    """Editors on captions at 16 pixels, each with its config, the language processor and the segmenter it asks."""
+
+    def build(name: Any = "instructedit", *, blind_at: tuple[int, ...] = (), **options: Any) -> Any:
+        plain = SceneEditorConfig(name=name)
+        chosen = type(plain.chosen)(**{"size": 16, "steps": 4, **options})
+        config = SceneEditorConfig(name=name, model=str(sd_folder), device="cpu", **{name: chosen})
+        backbone = config.load_backbone()
+        language, grounder = CountedLanguage(), SquareGrounder(blind_at=blind_at)
+        like: Any = config.make(backbone)
+        editor = type(like)(backbone, chosen, tools=Tools(backbone, language=language, grounding=grounder))
+        return config, editor, language, grounder
+
+    return build
 
 
 @pytest.fixture(scope="session")

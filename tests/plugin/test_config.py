@@ -10,6 +10,7 @@ import pytest
 import tyro
 import yaml
 
+from maskedit.editors import EDITORS
 from maskedit.plugin.config import maskedit, maskedit_small, maskedit_tiny
 
 METHODS = {"maskedit": maskedit, "maskedit-small": maskedit_small, "maskedit-tiny": maskedit_tiny}
@@ -47,6 +48,18 @@ def test_flags_are_flat_and_the_data_parser_may_follow() -> None:
     first, second = config.pipeline.read_instructions()
     assert (first.text, first.keyword, first.strength) == ("make the red cube blue", "red cube", 1.0)
     assert (second.text, second.keyword, second.strength) == ("remove the ball", None, 0.5)
+
+
+def test_every_editor_has_flags_of_its_own() -> None:
+    words = ("--pipeline.editor.name", "instructedit", "--pipeline.editor.instructedit.encoding-ratio", "0.7")
+    segmenter = ("--pipeline.editor.instructedit.grounding.segmenter", "clipseg")
+    language = ("--pipeline.editor.instructedit.language.provider", "openai")
+    chosen = parse("maskedit-tiny", *words, *segmenter, *language).pipeline.editor.chosen
+    assert (chosen.encoding_ratio, chosen.grounding.segmenter, chosen.language.provider) == (0.7, "clipseg", "openai")
+    for name, entry in EDITORS.items():
+        config = parse("maskedit", "--pipeline.editor.name", name, f"--pipeline.editor.{name}.guidance-scale", "3")
+        assert isinstance(config.pipeline.editor.chosen, entry.config)
+        assert config.pipeline.editor.chosen.guidance_scale == 3.0
 
 
 def test_without_a_data_parser_it_is_nerfstudios() -> None:

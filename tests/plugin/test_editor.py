@@ -1,20 +1,32 @@
-"""The editor's flags, and finding out early that its checkpoint is missing."""
+"""The editor's flags, and what they leave to the checkpoint."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from maskedit.editors import IP2P, PRESET_FILE, FoI, InputError, Instruction, IP2PConfig, ModelError
-from maskedit.plugin.editor import SceneEditorConfig, check_editor_is_there
-
-RED = (Instruction(text="make the cube red"),)
+from maskedit.editors import (
+    EDITORS,
+    IP2P,
+    MDP,
+    PRESET_FILE,
+    DiffEdit,
+    FoI,
+    Inpaint,
+    InputError,
+    InstructEdit,
+    InstructEditConfig,
+    IP2PConfig,
+)
+from maskedit.plugin.editor import SCENE_STEPS, SceneEditorConfig
 
 
 def test_the_name_chooses_the_options() -> None:
     assert SceneEditorConfig(name="foi").chosen == SceneEditorConfig().foi
-    assert SceneEditorConfig(name="ip2p").chosen == SceneEditorConfig().ip2p
+    for name, entry in EDITORS.items():
+        config = SceneEditorConfig(name=name)
+        assert isinstance(config.chosen, entry.config)
+        assert (config.kind, config.draws_noise) == (entry.kind, entry.draws_noise)
 
 
 def test_guidance_changes_for_the_chosen_editor_alone() -> None:
@@ -26,55 +38,27 @@ def test_guidance_changes_for_the_chosen_editor_alone() -> None:
         SceneEditorConfig().with_guidance(0.5, None)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("foi", FoI), ("ip2p", IP2P)])
-def test_the_chosen_editor_is_loaded(name: str, kind: type, ip2p_folder: Path) -> None:
-    config = SceneEditorConfig(name=name, model=str(ip2p_folder), device="cpu")
-    assert isinstance(config.make(config.load_backbone()), kind)
-
-
-def test_a_missing_checkpoint_is_found_out_early(tmp_path: Path, ip2p_folder: Path) -> None:
-    check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), RED, fetch=True)
-    with pytest.raises(ModelError, match=r"model_index\.json"):
-        check_editor_is_there(SceneEditorConfig(model=str(tmp_path)), RED, fetch=False)
-    with pytest.raises(ModelError, match="nothing at"):
-        check_editor_is_there(SceneEditorConfig(model=str(tmp_path / "nowhere")), RED, fetch=False)
-
-
-def test_the_hub_is_asked_only_when_the_first_edit_is_far_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    config = SceneEditorConfig(model="nobody/nothing", offline=True)
-    check_editor_is_there(config, RED, fetch=False)
-    with pytest.raises(ModelError, match=r"can't be reached.*model-dir"):
-        check_editor_is_there(config, RED, fetch=True)
-
-
-def test_a_checkpoint_of_another_kind_is_found_out_early(sd_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"8 input channels.*has 4: set --pipeline.editor.model"):
-        check_editor_is_there(SceneEditorConfig(model=str(sd_folder)), RED, fetch=False)
-
-
 @pytest.mark.parametrize(
-    ("instruction", "message"),
+    ("name", "kind", "folder"),
     [
-        (Instruction(text="cube " * 100), "shorten the text"),
-        (Instruction(text="make the cubes red", keyword="cube"), "as whole words"),
+        ("foi", FoI, "ip2p_folder"),
+        ("ip2p", IP2P, "ip2p_folder"),
+        ("instructedit", InstructEdit, "sd_folder"),
+        ("diffedit", DiffEdit, "sd_folder"),
+        ("mdp", MDP, "sd_folder"),
+        ("inpaint", Inpaint, "inpainting_folder"),
     ],
 )
-def test_instructions_that_cannot_be_read_are_found_out_early(
-    instruction: Instruction, message: str, ip2p_folder: Path
-) -> None:
-    with pytest.raises(InputError, match=message):
-        check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), (instruction,), fetch=False)
-
-
-@pytest.mark.parametrize("part", ["unet/config.json", "vae/config.json", "tokenizer"])
-def test_an_incomplete_checkpoint_is_found_out_early(part: str, ip2p_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(ip2p_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    target = folder / part
-    shutil.rmtree(target) if target.is_dir() else target.unlink()
-    with pytest.raises(ModelError, match="fetch the whole checkpoint"):
-        check_editor_is_there(SceneEditorConfig(model=str(folder)), RED, fetch=False)
+def test_the_chosen_editor_is_loaded(name: str, kind: type, folder: str, request: pytest.FixtureRequest) -> None:
+    config = SceneEditorConfig(name=name, model=str(request.getfixturevalue(folder)), device="cpu")
+    backbone = config.load_backbone()
+    editor = config.make(backbone)
+    assert isinstance(editor, kind)
+    # Other guidance is another editor on the same weights, and the same segmenter and language model.
+    other = config.with_guidance(3.0, None).make(backbone, like=editor)
+    assert (type(other), other.settings.guidance_scale) == (kind, 3.0)  # type: ignore[attr-defined]
+    if isinstance(editor, InstructEdit | DiffEdit | MDP | Inpaint):
+        assert other.tools is editor.tools  # type: ignore[attr-defined]
 
 
 def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_path: Path) -> None:
@@ -86,3 +70,22 @@ def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_p
     (tmp_path / PRESET_FILE).write_text('{"instruct": {"sampler": "ddim", "steps": 7}}')
     config = replace(config, model=str(tmp_path))
     assert [config.resolved(name) for name in ("sampler", "steps", "guidance_scale")] == ["ddim", 7, 7.5]
+
+
+def test_there_is_image_guidance_only_with_a_condition_picture() -> None:
+    assert [name for name in EDITORS if SceneEditorConfig(name=name).has_image_guidance] == ["foi", "ip2p"]
+    config = SceneEditorConfig(name="mdp")
+    assert config.with_guidance(4.0, None).mdp.guidance_scale == 4.0
+    with pytest.raises(InputError, match="mdp has no image guidance"):
+        config.with_guidance(4.0, 1.5)
+
+
+def test_editors_on_captions_take_what_is_open_from_their_part_of_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / PRESET_FILE).write_text('{"caption": {"steps": 30, "encoding_ratio": 0.6}, "instruct": {"steps": 7}}')
+    config = SceneEditorConfig(name="instructedit", model=str(tmp_path))
+    assert (config.resolved("sampler"), config.resolved("steps"), config.encoding_ratio) == ("ddim", 30, 0.6)
+    given = replace(config, instructedit=InstructEditConfig(steps=10, encoding_ratio=0.8))
+    assert (given.resolved("steps"), given.encoding_ratio) == (10, 0.8)
+    assert replace(config, name="mdp").encoding_ratio == 1.0
+    assert replace(config, name="inpaint").resolved("steps") == SCENE_STEPS

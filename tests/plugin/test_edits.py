@@ -8,14 +8,23 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction, NothingFoundError
+from maskedit.editors import (
+    EditRequest,
+    EditResult,
+    EditTrace,
+    InputError,
+    Instruction,
+    NothingFoundError,
+    ParseError,
+)
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.edits import EditRules, SceneEdits, Settings, find_masks, format_duration
 from maskedit.plugin.session import EditSession, Event
-from maskedit.plugin.storage import from_bytes
+from maskedit.plugin.storage import from_bytes, to_bytes
 from maskedit.plugin.update import EditSchedule
 
 RED = Instruction(text="make the square red")
+WHITE = Instruction(text="make the red square white")
 BLUE = Instruction(text="make the ball blue")
 
 
@@ -25,6 +34,9 @@ class FunctionEditor:
     def __init__(self, function: Callable[[EditRequest], torch.Tensor]) -> None:
         self.function = function
         self.requests: list[EditRequest] = []
+
+    def plan(self, request: EditRequest) -> EditRequest:
+        return request
 
     def edit(self, request: EditRequest) -> EditResult:
         self.requests.append(request)
@@ -65,9 +77,10 @@ def toy(load: Any, tmp_path: Path) -> Callable[..., tuple[SceneEdits, ToyScene, 
         fields = {"rate": 1, "count": 1, "lower": 0.02, "upper": 0.98, "seed": 0} | options.pop("schedule", {})
         edits = SceneEdits(
             data=data,
-            session=EditSession.create(tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None),
+            session=options.pop("session", None)
+            or EditSession.create(tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None),
             schedule=EditSchedule(views=len(data.views), **fields),
-            editor_config=SceneEditorConfig(),
+            editor_config=options.pop("editor_config", SceneEditorConfig()),
             settings=Settings(instructions=instructions),
             rules=EditRules(**options),
             render=scene.render,
@@ -302,6 +315,112 @@ def test_progress_counts_what_is_planned(toy: Any, paint: Any) -> None:
     assert lines[1].startswith("edit 2/9, sweep 1, 1.png: noise ")
     assert "ETA" in lines[1]
     assert "mask 6.2%" in lines[1]
+
+
+@pytest.mark.parametrize("name", ["instructedit", "diffedit", "mdp"])
+def test_i11_where_the_render_is_the_photo_the_edit_is_that_of_the_picture(toy: Any, captioned: Any, name: Any) -> None:
+    # Random predictions under two captions differ everywhere a little.
+    options = {"mask_threshold": 0.05} if name == "diffedit" else {}
+    config, editor, _, _ = captioned(name, **options)
+    edits, _, lines = toy(editor, editor_config=config, instructions=(WHITE,))
+    asked: list[EditRequest] = []
+    edit = editor.edit
+    editor.edit = lambda request: asked.append(request) or edit(request)
+    (record,) = edits.run_due(0)
+    photo = from_bytes(edits.data.original(0)).permute(2, 0, 1)[None]
+    _, plain, _, _ = captioned(name, **options)
+    alone = plain.edit(EditRequest(image=photo, instructions=(WHITE,), seeds=(record.seed,)))
+    assert torch.equal(edits.data.shown(0), to_bytes(alone.image[0].permute(1, 2, 0)))
+    assert torch.equal(edits.session.mask_at(str(record.mask)), to_bytes(alone.mask[0, 0]))
+    assert not torch.equal(edits.data.shown(0), edits.data.original(0))
+    outside = alone.mask[0, 0] == 0
+    assert torch.equal(edits.data.shown(0)[outside], edits.data.original(0)[outside])
+    assert asked[0].noise_levels is None
+    assert record.noise_level == (1.0 if name == "mdp" else 0.5)
+    assert f"ratio {record.noise_level:.2f}" in lines[0]
+
+
+def test_a_scene_is_planned_once_and_each_photo_searched_once(toy: Any, captioned: Any) -> None:
+    config, editor, language, grounder = captioned()
+    edits, scene, _ = toy(editor, editor_config=config, instructions=(WHITE,))
+    run(edits, scene, 9)
+    assert language.asked == [WHITE.text]
+    assert grounder.asked == [("red square",)] * 4
+    # A run that goes on reads the plan and the masks of its session.
+    config, editor, language, grounder = captioned()
+    again, _, _ = toy(editor, editor_config=config, instructions=(WHITE,), session=EditSession.open(edits.session.root))
+    (record,) = again.run_due(9)
+    assert language.asked == grounder.asked == []
+    assert record.trace["captions"][0] == edits.session.records[0].trace["captions"][0]
+    assert "language" not in vars(editor.tools)
+
+
+def test_masks_are_found_in_the_photo_and_the_render_is_inverted(toy: Any, captioned: Any) -> None:
+    config, editor, _, _ = captioned()
+    edits, scene, _ = toy(editor, editor_config=config, instructions=(WHITE,))
+    scene.pictures *= 0.5
+    searched: list[EditRequest] = []
+    asked: list[EditRequest] = []
+    find, edit = editor.find_masks, editor.edit
+    editor.find_masks = lambda request: searched.append(request) or find(request)
+    editor.edit = lambda request: asked.append(request) or edit(request)
+    edits.run_due(0)
+    photo = from_bytes(edits.data.original(0)).permute(2, 0, 1)[None]
+    assert torch.equal(searched[0].image, photo)
+    assert torch.equal(asked[0].image, scene.render(0))
+    assert torch.equal(asked[0].preserved, photo)
+    assert asked[0].captions == searched[0].captions != ()
+
+
+def test_a_photo_without_the_object_stays_and_is_not_searched_again(toy: Any, captioned: Any) -> None:
+    config, editor, _, grounder = captioned(blind_at=(2,))
+    edits, _, lines = toy(editor, editor_config=config, instructions=(WHITE,))
+    records = [edits.run_due(step)[0] for step in range(6)]
+    assert [r.image is None for r in records] == [False, True, False, False, False, True]
+    assert torch.equal(edits.data.shown(1), edits.data.original(1))
+    assert "nothing found" in lines[5]
+    assert len(grounder.asked) == 4
+
+
+def test_new_instructions_are_planned_when_they_are_given(toy: Any, captioned: Any) -> None:
+    config, editor, language, _ = captioned()
+    edits, _, _ = toy(editor, editor_config=config, instructions=(WHITE,))
+    edits.run_due(0)
+    with pytest.raises(ParseError):
+        edits.check_event(Event(step=1, kind="settings", value={"instructions": [{"text": "blorb"}]}))
+    with pytest.raises(InputError, match="no image guidance"):
+        edits.check_event(Event(step=1, kind="settings", value={"image_guidance_scale": 2.0}))
+    event = Event(step=1, kind="settings", value={"instructions": [{"text": BLUE.text}]})
+    edits.check_event(event)
+    edits.session.add_event(event)
+    assert language.asked == [WHITE.text, "blorb", BLUE.text]
+    (record,) = edits.run_due(1)
+    assert language.asked[3:] == []
+    assert record.trace["captions"][0]["target"] == "photo of a blue ball"
+
+
+def test_a_plan_that_fails_edits_nothing(toy: Any, captioned: Any) -> None:
+    config, editor, _, grounder = captioned()
+    for text, message in (("blorb", "expected a request"), ("make it look like winter", "no object to look for")):
+        edits, _, _ = toy(editor, editor_config=config, instructions=(Instruction(text=text),), folder=text)
+        with pytest.raises(InputError, match=message) as raised:
+            edits.run_due(0)
+        assert "\n" not in str(raised.value)
+        assert edits.session.records == ()
+        assert edits.session.plan((Instruction(text=text),)) is None
+    assert grounder.asked == []
+
+
+def test_an_instruction_that_is_taken_apart_has_a_mask_for_each_part(toy: Any, paint: Any) -> None:
+    class Splitting(paint):  # type: ignore[misc]
+        def plan(self, request: EditRequest) -> EditRequest:
+            return EditRequest(image=request.image, instructions=(RED, BLUE))
+
+    both = Instruction(text="make the square red and the ball blue")
+    edits, _, _ = toy(Splitting(), instructions=(both,))
+    (record,) = edits.run_due(0)
+    assert record.instructions == (RED.text, BLUE.text)
+    assert len(record.masks) == 2
 
 
 def test_durations_are_readable() -> None:

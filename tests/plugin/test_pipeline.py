@@ -44,6 +44,22 @@ def test_the_noise_levels_must_suit_the_sampler(config: Any, ip2p_folder: Path) 
         check("euler_ancestral", edit_count=3)
 
 
+def test_editors_that_invert_the_picture_need_no_noise_levels(config: Any, captioned: Any) -> None:
+    for name in ("instructedit", "diffedit", "mdp"):
+        editor, *_ = captioned(name, steps=50)
+        config(editor=editor, reconstruct_steps=0, lower_bound=0.01, edit_count=3).pipeline.check()
+    editor, *_ = captioned(steps=None, encoding_ratio=0.01)
+    with pytest.raises(InputError, match=r"--pipeline.editor.instructedit.encoding-ratio 0.02 or more"):
+        config(editor=editor, reconstruct_steps=0).pipeline.check()
+
+
+def test_inpainting_draws_noise_levels(config: Any, inpainting_folder: Path) -> None:
+    editor = SceneEditorConfig(model=str(inpainting_folder), name="inpaint")
+    config(editor=editor, reconstruct_steps=0).pipeline.check()
+    with pytest.raises(InputError, match=r"--pipeline.lower-bound 0.02"):
+        config(editor=editor, reconstruct_steps=0, lower_bound=0.01).pipeline.check()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

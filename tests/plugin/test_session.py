@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskedit.editors import SessionError
+from maskedit.editors import Captions, Instruction, SessionError
+from maskedit.plugin.plan import ScenePlan
 from maskedit.plugin.session import EditRecord, EditSession, Event
 
 GREY = torch.full((4, 4), 128, dtype=torch.uint8)
@@ -149,6 +150,33 @@ def test_other_settings_are_named(session: EditSession) -> None:
 def test_pictures_of_an_earlier_session_are_kept(session: EditSession) -> None:
     session.save_base(1, picture(7))
     assert {view: int(each[0, 0, 0]) for view, each in EditSession.open(session.root).base().items()} == {1: 7}
+
+
+def test_a_plan_is_kept_for_its_instructions(session: EditSession) -> None:
+    asked = (Instruction(text="make it red", strength=0.5),)
+    plan = ScenePlan(
+        instructions=(Instruction(text="make it red", strength=0.5, phrases=("ball",)),),
+        captions=(Captions(source="a ball", target="a red ball"),),
+    )
+    assert session.plan(asked) is None
+    session.save_plan(asked, plan)
+    session.reset()
+    again = EditSession.open(session.root)
+    assert again.plan(asked) == plan
+    assert again.plan((Instruction(text="make it red"),)) is None
+
+
+def test_a_session_of_a_version_without_plans_is_read(session: EditSession) -> None:
+    path = session.root / "session.json"
+    state = json.loads(path.read_text())
+    del state["plans"]
+    path.write_text(json.dumps(state))
+    older = EditSession.open(session.root)
+    assert older.records == session.records
+    asked = (Instruction(text="make it red"),)
+    assert older.plan(asked) is None
+    older.save_plan(asked, ScenePlan(instructions=asked))
+    assert EditSession.open(session.root).plan(asked) == ScenePlan(instructions=asked)
 
 
 def test_what_is_no_session_is_refused(tmp_path: Path) -> None:

@@ -128,6 +128,49 @@ def test_a_torn_edit_and_a_torn_checkpoint_do_not_count(start: Start, config: An
     assert same_weights(newest(again)["pipeline"], state["pipeline"])
 
 
+def test_a_broken_run_of_an_editor_on_captions_resumes_to_the_same_result(
+    start: Start, config: Any, captioned: Any, tmp_path: Path
+) -> None:
+    def prepare(folder: Path, stop_at: int = 0) -> tuple[MaskeditTrainer, Any, Any]:
+        editor_config, editor, language, grounder = captioned()
+        trainer = start(editor, config=config(folder, editor=editor_config))
+        edit, made = editor.edit, []
+
+        def stop(request: Any) -> Any:
+            made.append(request)
+            if len(made) == stop_at:
+                raise KeyboardInterrupt
+            return edit(request)
+
+        editor.edit = stop
+        return trainer, language, grounder
+
+    whole, language, grounder = prepare(tmp_path / "whole")
+    whole.train()
+    assert (len(language.asked), len(grounder.asked)) == (1, 4)
+    broken, *_ = prepare(tmp_path / "broken", stop_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    resumed, language, grounder = prepare(tmp_path / "broken")
+    resumed.train()
+    # The plan was kept; the masks of the edits that were lost with the scene are found again.
+    assert (len(language.asked), len(grounder.asked)) == (0, 3)
+    assert pictures(resumed) == pictures(whole)
+    assert same_weights(newest(resumed)["pipeline"], newest(whole)["pipeline"])
+
+
+def test_an_instruction_that_is_not_understood_ends_the_run_with_one_line(
+    start: Start, config: Any, captioned: Any
+) -> None:
+    editor_config, editor, _, _ = captioned()
+    trainer = start(editor, config=config(editor=editor_config, instructions=("blorb",)))
+    with pytest.raises(RunStopped, match="expected a request to edit") as stopped:
+        trainer.train()
+    assert "\n" not in str(stopped.value)
+    assert trainer.session is not None
+    assert trainer.session.records == ()
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_again(
     start: Start, config: Any, paint: Any, unbroken: Any
 ) -> None:

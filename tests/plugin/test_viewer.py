@@ -81,9 +81,24 @@ def test_only_what_was_changed_is_applied(trainer: Any) -> None:
 def test_the_fields_show_the_checkpoints_own_guidance(start: Callable[..., Any], config: Any, tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "model_index.json").write_text("{}")
-    (tmp_path / "checkpoint" / PRESET_FILE).write_text('{"guidance_scale": 3.0}')
+    (tmp_path / "checkpoint" / PRESET_FILE).write_text('{"instruct": {"guidance_scale": 3.0}}')
     controls = attach_controls(start(config=config(editor=SceneEditorConfig(model=str(tmp_path / "checkpoint")))))
     assert (controls["edit_guidance_scale"].value, controls["edit_image_guidance_scale"].value) == (3.0, 1.5)
+
+
+def test_editors_on_captions_have_no_image_guidance(start: Callable[..., Any], config: Any, captioned: Any) -> None:
+    editor_config, editor, _, _ = captioned()
+    trainer = start(editor, config=config(editor=editor_config, reconstruct_steps=1))
+    controls = attach_controls(trainer)
+    assert controls["edit_guidance_scale"].value == 7.5
+    assert "edit_image_guidance_scale" not in controls
+    trainer.train_iteration(1)
+    controls["edit_instructions"].value = "blorb"
+    controls["edit_apply"].cb_hook(controls["edit_apply"])
+    trainer.step = 2
+    # What is not understood is said, and the run goes on with what it had.
+    trainer.train_iteration(2)
+    assert trainer.session.events == ()
 
 
 def test_a_mistake_is_said_and_training_goes_on(trainer: Any, capsys: pytest.CaptureFixture) -> None:

@@ -1,0 +1,107 @@
+"""What is found out before weights are loaded: whether the editor's checkpoint is there and can do what is asked."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..editors import Instruction, IP2PConfig, ModelError, check_kind, locate_checkpoint, make_language
+from .editor import SceneEditorConfig
+from .plan import check_plan, plan_early
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+
+def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:
+    """Refuse a checkpoint that is not there or of the wrong kind, and instructions it can't read; loads no weights.
+
+    Args:
+        config: names the checkpoint.
+        instructions: what it is to be told.
+        fetch: also ask the hub, because the first edit is hours away.
+
+    Raises:
+        ModelError: if the checkpoint is missing, can't be reached or is of another kind than the editor needs.
+        InputError: if the instructions are too long or not understood, or a keyword is not found in its instruction.
+    """
+    plan = plan_early(config.chosen, instructions)
+    if plan is not None:
+        check_plan(config, plan, None)
+    location = locate_checkpoint(config, config.kind)
+    if isinstance(location, Path):
+        folder = location
+    elif fetch:
+        folder = _fetch_configuration(location, config)
+    else:
+        return
+    check_kind(
+        config.kind,
+        config.name,
+        int(_read_json(folder, "unet/config.json").get("in_channels", 4)),
+        int(_read_json(folder, "vae/config.json").get("latent_channels", 4)),
+        config.model_for(config.kind),
+        flag="--pipeline.editor.model",
+    )
+    tokenizer = _load_tokenizer(folder)
+    if plan is not None:
+        check_plan(config, plan, tokenizer)
+
+
+def check_language_is_there(config: SceneEditorConfig) -> None:
+    """Refuse a language server that could not be asked; nothing is sent.
+
+    Raises:
+        LanguageError: if there is no key for it.
+        MissingExtraError: if the package for servers is not installed.
+    """
+    options = config.chosen
+    if not isinstance(options, IP2PConfig) and options.language.provider == "openai":
+        make_language(options.language)
+
+
+def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
+    from transformers import CLIPTokenizer
+
+    found = {path.name for path in (folder / "tokenizer").glob("*")}
+    # Without its vocabulary a tokenizer comes up empty instead of failing.
+    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
+        raise ModelError(f"tokenizer of the checkpoint {folder} is missing or incomplete: fetch the whole checkpoint")
+    try:
+        return CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"tokenizer of the checkpoint {folder} cannot be loaded: {_first_line(error)}") from error
+
+
+def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:
+    """A folder with the small files of a checkpoint on the hub: how its networks are built, and its tokenizer."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            location,
+            revision=config.revision,
+            local_files_only=config.offline,
+            allow_patterns=["model_index.json", "*/config.json", "tokenizer/*"],
+        )
+    except Exception as error:  # The hub's client raises errors of several libraries.
+        raise ModelError(
+            f"the editor's checkpoint {location} can't be reached ({_first_line(error)}): pass a folder with "
+            "--pipeline.editor.model or --pipeline.editor.model-dir"
+        ) from error
+    return Path(folder)
+
+
+def _read_json(folder: Path | str, name: str) -> dict[str, Any]:
+    path = Path(folder) / name
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({_first_line(error)}): fetch the whole checkpoint") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"cannot read {path}: expected an object, got a {type(content).__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
