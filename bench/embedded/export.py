@@ -16,6 +16,8 @@ from transformers import CLIPTokenizer
 
 from ...editors import PRESET_FILE, Architecture, Backbone, CaptionPreset, CheckpointPreset, FoIPreset, InstructPreset
 from .editor import EditorModel, build_scheduler
+from .segmenter import TrainedSegmenter, export_segmenter
+from .train import Part, Trained
 
 EMBEDDED_PRESET = CheckpointPreset(
     instruct=InstructPreset(sampler="ddim", steps=10, guidance_scale=1.6, image_guidance_scale=1.1),
@@ -31,6 +33,15 @@ TEXT_TO_IMAGE_PRESET = CheckpointPreset(
 """Settings chosen by eye on samples of the embedded text-to-image model."""
 INPAINTING_PRESET = CheckpointPreset(caption=CaptionPreset(steps=20, guidance_scale=2.5), knows=EMBEDDED_PRESET.knows)
 """Settings chosen by eye on samples of the embedded inpainting model."""
+
+
+PART_FOLDERS: dict[Part, str] = {
+    "instruct": "instruct-pix2pix",
+    "text-to-image": "text-to-image",
+    "inpainting": "inpainting",
+    "segmenter": "clipseg",
+}
+"""Name of each part's folder, in an export and in the installed set."""
 
 
 @runtime_checkable
@@ -68,6 +79,20 @@ def export_text_to_image(
 def export_inpainting(trained: TrainedNetworks, folder: Path, *, preset: CheckpointPreset = INPAINTING_PRESET) -> None:
     """Write a trained inpainting model, as `export_set` does."""
     _export(StableDiffusionInpaintPipeline, trained, folder, preset)
+
+
+def export_part(part: Part, trained: Trained, folder: Path) -> Path:
+    """Write a part into its own folder inside `folder`, and say where."""
+    place = folder / PART_FOLDERS[part]
+    if isinstance(trained, TrainedSegmenter):
+        export_segmenter(trained, place)
+    elif part == "text-to-image":
+        export_text_to_image(trained, place)
+    elif part == "inpainting":
+        export_inpainting(trained, place)
+    else:
+        export_set(trained, place)
+    return place
 
 
 def _export(kind: type[DiffusionPipeline], trained: TrainedNetworks, folder: Path, preset: CheckpointPreset) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Int8, UInt8
 from torch import Tensor
 
 from ..blocks.render import render
-from ..blocks.scene import COLORS, SHAPES, Block, OrbitCamera, Scene
+from ..blocks.scene import COLORS, SHAPES, Block, Color, OrbitCamera, Scene
 from .views import Views
 
 _GROUP = 50
@@ -90,7 +90,7 @@ def _put_guest(views: Views, row: int, rng: np.random.Generator) -> Scene | None
     if not hosts:
         return None
     host = scene.blocks[hosts[int(rng.integers(len(hosts)))]]
-    colors = [color for color in COLORS if color != host.color]
+    colors: list[Color] = [color for color in COLORS if color != host.color]
     guest = Block(
         shape=SHAPES[int(rng.integers(len(SHAPES)))],
         color=colors[int(rng.integers(len(colors)))],

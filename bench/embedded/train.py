@@ -1,26 +1,39 @@
-"""Trains the embedded set, stage by stage, in slices that resume: autoencoder, pairs, editor, export."""
+"""Trains the embedded set, part by part, in slices that resume.
+
+The editor comes first (autoencoder, pairs, editor); the other parts learn on single views. Where the folder has no
+finished autoencoder, they take the installed set's.
+"""
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias, assert_never
 
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from ...editors import OptimizeProgress, optimize
+from ...editors import OptimizeProgress, SessionError, optimize
 from ..blocks.instructions import vocabulary
 from .corpus import CorpusRecipe, encode_corpus, load_corpus, render_corpus
 from .editor import EditorModel, EditorRecipe, build_scheduler, editor_loss, tokenize_corpus
+from .inpainting import InpaintingRecipe, train_inpainting
+from .segmenter import SegmenterRecipe, TrainedSegmenter, train_segmenter
+from .text_to_image import TextToImageRecipe, TrainedText, train_text_to_image
 from .tokenizer import build_tokenizer
 from .vae import VAERecipe, build_vae, fold_latent_statistics, vae_batch, vae_loss
+from .views import render_views
 
 _VALIDATION_PICTURES = 256
 _STATISTICS_BATCHES = 32
 Report = Callable[[str], None]
+Part = Literal["instruct", "text-to-image", "inpainting", "segmenter"]
+"""One checkpoint of the set."""
+PARTS: tuple[Part, ...] = ("instruct", "text-to-image", "inpainting", "segmenter")
+"""In the order in which they are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +43,19 @@ class EmbeddedRecipe:
     vae: VAERecipe = field(default_factory=VAERecipe)
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
     editor: EditorRecipe = field(default_factory=EditorRecipe)
+    text_to_image: TextToImageRecipe = field(default_factory=TextToImageRecipe)
+    inpainting: InpaintingRecipe = field(default_factory=InpaintingRecipe)
+    segmenter: SegmenterRecipe = field(default_factory=SegmenterRecipe)
+
+    def steps(self, part: Part) -> int:
+        """Gradient steps of the network a part ends with."""
+        parts = {
+            "instruct": self.editor,
+            "text-to-image": self.text_to_image,
+            "inpainting": self.inpainting,
+            "segmenter": self.segmenter,
+        }
+        return parts[part].optimize.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +69,54 @@ class TrainedSet:
     """Gradient steps the editor has seen."""
 
 
+Trained: TypeAlias = TrainedSet | TrainedText | TrainedSegmenter
+"""A part as it stands; its `step` says how far it is."""
+
+
+def train_part(
+    part: Part,
+    recipe: EmbeddedRecipe,
+    folder: Path,
+    *,
+    device: torch.device | str,
+    max_seconds: float = math.inf,
+    report: Report = print,
+) -> Trained | None:
+    """Go on training one part in `folder` for one slice; arguments as in `train_embedded`.
+
+    Returns:
+        The part as it stands; None before its last network has begun to learn.
+
+    Raises:
+        SessionError: if it is `inpainting` and the text-to-image part, from which it starts, is not finished.
+    """
+    if part == "instruct":
+        return train_embedded(recipe, folder, device=device, max_seconds=max_seconds, report=report)
+    end = time.monotonic() + max_seconds
+    views = recipe.segmenter.views if part == "segmenter" else recipe.text_to_image.views
+    render_views(views, folder, report, device, deadline=end)
+    if not all((folder / f"views_{shard:03d}.safetensors").exists() for shard in range(views.shards)):
+        return None
+    if part == "segmenter":
+        left = end - time.monotonic()
+        return train_segmenter(recipe.segmenter, folder, device=device, max_seconds=left, report=report)
+    finished = (folder / "vae.safetensors").exists()
+    vae = train_vae(recipe.vae, folder, device=device, max_seconds=0.0, report=report) if finished else None
+    left = end - time.monotonic() if part == "text-to-image" else 0.0
+    text = train_text_to_image(recipe.text_to_image, folder, device=device, max_seconds=left, report=report, vae=vae)
+    if part == "text-to-image":
+        return text
+    if part == "inpainting":
+        if text is None or text.step < recipe.steps("text-to-image"):
+            raise SessionError(
+                f"inpainting starts from the finished text-to-image part, which {folder} does not have: train "
+                "--part text-to-image first"
+            )
+        left = end - time.monotonic()
+        return train_inpainting(recipe.inpainting, folder, text=text, device=device, max_seconds=left, report=report)
+    assert_never(part)
+
+
 def train_embedded(
     recipe: EmbeddedRecipe,
     folder: Path,
@@ -51,7 +125,7 @@ def train_embedded(
     max_seconds: float = math.inf,
     report: Report = print,
 ) -> TrainedSet | None:
-    """Go on training in `folder` for one slice.
+    """Go on training the editor in `folder` for one slice.
 
     Args:
         recipe: what to train.

@@ -11,10 +11,17 @@ TINY = [
     *("--recipe.vae.optimize.steps", 1, "--recipe.corpus.shards", 1, "--recipe.corpus.scenes-per-shard", 50),
     *("--recipe.corpus.variants", 1, "--recipe.corpus.image-size", 32, "--recipe.editor.block-out-channels", 16, 32),
     *("--recipe.editor.text-layers", 1, "--recipe.editor.optimize.steps", 2, "--recipe.editor.batch-size", 2),
+    *("--recipe.text-to-image.views.shards", 1, "--recipe.text-to-image.views.views-per-shard", 8),
+    *("--recipe.text-to-image.views.image-size", 32, "--recipe.text-to-image.block-out-channels", 16, 32),
+    *("--recipe.text-to-image.optimize.steps", 2, "--recipe.text-to-image.batch-size", 2),
+    *("--recipe.inpainting.optimize.steps", 2, "--recipe.inpainting.batch-size", 2),
+    *("--recipe.segmenter.views.shards", 1, "--recipe.segmenter.views.views-per-shard", 8),
+    *("--recipe.segmenter.views.image-size", 32, "--recipe.segmenter.optimize.steps", 2),
+    *("--recipe.segmenter.vision-width", 32, "--recipe.segmenter.batch-size", 2),
 ]
 
 
-def test_training_ends_with_a_checkpoint_that_loads(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_training_ends_with_checkpoints_that_load(call: Callable[..., Any], tmp_path: Path) -> None:
     arguments = ["train", "embedded", "--folder", tmp_path / "work", "--device", "cpu", *TINY]
     first = call(*arguments, "--minutes", 1e-5)
     assert first.code == 0, first.err
@@ -26,8 +33,25 @@ def test_training_ends_with_a_checkpoint_that_loads(call: Callable[..., Any], tm
     assert second.code == 0, second.err
     assert "step 2 of 2" in second.out
     assert second.out.splitlines()[-1] == "finished"
-    backbone = Backbone.load(BackboneConfig(model=str(tmp_path / "checkpoint"), device="cpu"))
-    assert "blocks" in backbone.preset.knows
+    folders = ["clipseg", "inpainting", "instruct-pix2pix", "text-to-image"]
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == folders
+    for name, channels in (("instruct-pix2pix", 8), ("text-to-image", 4), ("inpainting", 9)):
+        backbone = Backbone.load(BackboneConfig(model=str(tmp_path / "checkpoint" / name), device="cpu"))
+        assert "blocks" in backbone.preset.knows
+        assert backbone.unet.config.in_channels == channels
+
+
+def test_one_part_alone(call: Callable[..., Any], tmp_path: Path) -> None:
+    done = call("train", "embedded", "--folder", tmp_path, "--device", "cpu", *TINY, "--part", "text-to-image")
+    assert done.code == 0, done.err
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["text-to-image"]
+    assert not (tmp_path / "vae.state").exists()
+
+
+def test_inpainting_needs_the_text_to_image_part(call: Callable[..., Any], tmp_path: Path) -> None:
+    done = call("train", "embedded", "--folder", tmp_path, "--device", "cpu", *TINY, "--part", "inpainting")
+    assert done.code == 2
+    assert "train --part text-to-image first" in done.err
 
 
 def test_other_folders_are_not_overwritten(call: Callable[..., Any], tmp_path: Path) -> None:

@@ -6,15 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
 from safetensors import safe_open
 
 from maskedit.bench.blocks import make_pairs, vocabulary
 from maskedit.bench.embedded.editor import EditorModel, EditorRecipe
-from maskedit.bench.embedded.export import EMBEDDED_PRESET, export_set
+from maskedit.bench.embedded.export import (
+    EMBEDDED_PRESET,
+    INPAINTING_PRESET,
+    PART_FOLDERS,
+    TEXT_TO_IMAGE_PRESET,
+    export_part,
+    export_set,
+)
+from maskedit.bench.embedded.text_to_image import TextToImageRecipe, TrainedText, build_text_model
 from maskedit.bench.embedded.tokenizer import build_tokenizer
-from maskedit.bench.embedded.train import TrainedSet
+from maskedit.bench.embedded.train import PARTS, TrainedSet
 from maskedit.bench.embedded.vae import VAERecipe, build_vae
+from maskedit.bench.embedded.views import ViewsRecipe
 from maskedit.editors import (
     Backbone,
     BackboneConfig,
@@ -122,3 +131,46 @@ def test_diffusers_own_pipeline_edits_as_ours_does(folder: Path, backbone: Backb
     request = EditRequest(image=image, instructions=(Instruction(text=TEXT, keyword="red cube"),), seeds=(0,))
     ours = make_editor(IP2PConfig(steps=3), backbone).edit(request).image
     np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), theirs, atol=2e-3)
+
+
+def captioned(trained: TrainedSet, *, condition_channels: int) -> TrainedText:
+    recipe = TextToImageRecipe(
+        block_out_channels=(16, 32), text_width=32, text_layers=1, text_length=24, views=ViewsRecipe(image_size=16)
+    )
+    tokenizer, model = build_text_model(recipe, trained.vae, "cpu", condition_channels=condition_channels)
+    return TrainedText(vae=trained.vae, model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=0)
+
+
+def test_diffusers_own_pipeline_draws_from_the_text_to_image_part(trained: TrainedSet, tmp_path: Path):
+    place = export_part("text-to-image", captioned(trained, condition_channels=0), tmp_path)
+    assert place == tmp_path / "text-to-image"
+    pipeline = StableDiffusionPipeline.from_pretrained(place)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("photo of a red cube", num_inference_steps=2, output_type="np").images
+    assert picture.shape == (1, 16, 16, 3)
+    assert np.isfinite(picture).all()
+    assert Backbone.load(BackboneConfig(model=str(place), device="cpu")).preset == TEXT_TO_IMAGE_PRESET
+
+
+def test_diffusers_own_pipeline_paints_with_the_inpainting_part(trained: TrainedSet, tmp_path: Path):
+    place = export_part("inpainting", captioned(trained, condition_channels=5), tmp_path)
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(place)
+    pipeline.set_progress_bar_config(disable=True)
+    image, mask = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1
+    painted = pipeline(
+        "a red cube", image=image, mask_image=mask, height=16, width=16, num_inference_steps=2, output_type="np"
+    ).images
+    assert painted.shape == (1, 16, 16, 3)
+    assert np.isfinite(painted).all()
+    assert Backbone.load(BackboneConfig(model=str(place), device="cpu")).preset == INPAINTING_PRESET
+
+
+def test_each_part_has_a_folder_of_its_own(trained: TrainedSet, tmp_path: Path):
+    assert set(PART_FOLDERS) == set(PARTS)
+    assert len(set(PART_FOLDERS.values())) == len(PARTS)
+    place = export_part("instruct", trained, tmp_path)
+    assert (place.name, Backbone.load(BackboneConfig(model=str(place), device="cpu")).preset) == (
+        "instruct-pix2pix",
+        EMBEDDED_PRESET,
+    )

@@ -93,6 +93,7 @@ def _covers(views: Views, row: int, block: int, mask: torch.Tensor) -> bool:
 def test_captions_name_what_is_covered(views: Views):
     rng = np.random.default_rng(0)
     row = next(i for i, scene in enumerate(views.scenes) if len(views.visible(i)) == len(scene.blocks) == 3)
+    mask = torch.zeros_like(views.index[row], dtype=torch.bool)
     for block in views.visible(row):
         mask = views.index[row] == block
         captions = [caption_mask(rng, views, row, mask, flip=False) for _ in range(60)]

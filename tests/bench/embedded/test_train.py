@@ -11,16 +11,35 @@ from safetensors.torch import load_file
 
 from maskedit.bench.embedded.corpus import CorpusRecipe
 from maskedit.bench.embedded.editor import EditorRecipe
-from maskedit.bench.embedded.train import EmbeddedRecipe, TrainedSet, train_editor, train_embedded, train_vae
+from maskedit.bench.embedded.inpainting import InpaintingRecipe
+from maskedit.bench.embedded.segmenter import SegmenterRecipe
+from maskedit.bench.embedded.text_to_image import TextToImageRecipe
+from maskedit.bench.embedded.train import (
+    PARTS,
+    EmbeddedRecipe,
+    Part,
+    TrainedSet,
+    train_editor,
+    train_embedded,
+    train_part,
+    train_vae,
+)
 from maskedit.bench.embedded.vae import VAERecipe
+from maskedit.bench.embedded.views import ViewsRecipe
 from maskedit.editors import OptimizeConfig, SessionError
 
 STEPS = 2
 OPTIMIZE = OptimizeConfig(steps=STEPS, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5)
+VIEWS = ViewsRecipe(shards=1, views_per_shard=8, image_size=16)
 RECIPE = EmbeddedRecipe(
     vae=VAERecipe(block_out_channels=(16, 16, 16), image_size=16, batch_size=32, optimize=OPTIMIZE),
     corpus=CorpusRecipe(shards=1, scenes_per_shard=4, variants=2, image_size=16),
     editor=EditorRecipe(block_out_channels=(16, 32), text_width=32, text_layers=1, batch_size=2, optimize=OPTIMIZE),
+    text_to_image=TextToImageRecipe(
+        block_out_channels=(16, 32), text_width=32, text_layers=1, batch_size=2, views=VIEWS, optimize=OPTIMIZE
+    ),
+    inpainting=InpaintingRecipe(batch_size=2, optimize=OPTIMIZE),
+    segmenter=SegmenterRecipe(vision_width=16, text_width=32, batch_size=2, views=VIEWS, optimize=OPTIMIZE),
 )
 MOMENT = 1e-3
 """Seconds: enough to begin one step, and less than a step takes."""
@@ -124,3 +143,29 @@ def test_a_folder_of_another_recipe_is_refused(whole: tuple[Path, TrainedSet, li
     wider = replace(RECIPE, editor=replace(RECIPE.editor, block_out_channels=(32, 32)))
     with pytest.raises(SessionError, match="other tensors"):
         train_editor(wider, whole[1].vae, tmp_path, device="cpu", max_seconds=math.inf, report=lambda _: None)
+
+
+def test_the_other_parts_use_the_sets_own_autoencoder_and_each_other(
+    whole: tuple[Path, TrainedSet, list[str]], tmp_path: Path
+):
+    copied(whole[0], tmp_path, "vae.safetensors")
+
+    def train(part: Part) -> None:
+        trained = train_part(part, RECIPE, tmp_path, device="cpu", report=lambda _: None)
+        assert trained is not None
+        assert trained.step == RECIPE.steps(part) == STEPS
+        if not isinstance(trained, TrainedSet) and hasattr(trained, "vae"):
+            assert same(trained.vae.state_dict(), whole[1].vae.state_dict())
+
+    with pytest.raises(SessionError, match="--part text-to-image first"):
+        train("inpainting")
+    for part in PARTS[1:]:
+        train(part)
+    states = {path.name for path in tmp_path.glob("*.state")}
+    assert states == {"text_to_image.state", "inpainting.state", "segmenter.state"}
+
+
+def test_no_part_begins_before_its_views_are_rendered(tmp_path: Path):
+    for part in PARTS[1:]:
+        assert train_part(part, RECIPE, tmp_path, device="cpu", max_seconds=0.0, report=lambda _: None) is None
+    assert not list(tmp_path.iterdir())
