@@ -76,7 +76,7 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
     def _run(self, request: EditRequest) -> PassResult:
         masks = self._find(request)
         prepared = prepare_captions(request, self.backbone, self.settings, self._inverter, ratio=self.ratio)
-        cells, warnings = latent_mask(masks, prepared.latent_size, self.config.mask_resize)
+        cells, warnings = latent_mask(masks, prepared.latent_size, self.settings.mask_resize)
         image = prepared.denoise(cells, blend=self.config.blend)
         settings = {"encoding_ratio": self.ratio, "mask_threshold": self.threshold}
         return prepared.result(image, masks, warnings=warnings, settings=settings)

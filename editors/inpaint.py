@@ -42,7 +42,7 @@ class Inpaint(GroundedEditor[InpaintConfig]):
         guidance = TextGuidance(guidance_scale=settings.guidance_scale)
         clean = backbone.scale_latents(backbone.encode(request.image, keep=request.condition is None))
         size = (clean.shape[-2], clean.shape[-1])
-        cells, warnings = latent_mask(masks, size, self.config.mask_resize)
+        cells, warnings = latent_mask(masks, size, self.settings.mask_resize)
         latents = sample(
             backbone,
             schedule.start(clean, draw_noise(generators, clean.shape[1:], clean.dtype)),

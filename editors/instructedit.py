@@ -35,6 +35,6 @@ class InstructEdit(GroundedEditor[InstructEditConfig]):
     def _run(self, request: EditRequest) -> PassResult:
         masks = given_or_whole(request)
         prepared = prepare_captions(request, self.backbone, self.settings, self._inverter, ratio=self.ratio)
-        cells, warnings = latent_mask(masks, prepared.latent_size, self.config.mask_resize)
+        cells, warnings = latent_mask(masks, prepared.latent_size, self.settings.mask_resize)
         image = prepared.denoise(cells, blend=self.config.blend)
         return prepared.result(image, masks, warnings=warnings, settings={"encoding_ratio": self.ratio})

@@ -40,7 +40,7 @@ class MDP(CaptionEditor[MDPConfig]):
         prepared = prepare_captions(request, self.backbone, self.settings, self._inverter, ratio=1.0)
         masks, cells, warnings = given_or_whole(request), None, ()
         if any(mask is not None for mask in given_masks(request)):
-            cells, warnings = latent_mask(masks, prepared.latent_size, self.config.mask_resize)
+            cells, warnings = latent_mask(masks, prepared.latent_size, self.settings.mask_resize)
         guidance = MixedGuidance(
             guidance=TextGuidance(guidance_scale=self.settings.guidance_scale),
             source=_path_noise(prepared),

@@ -14,6 +14,8 @@ from .errors import ModelError
 
 SamplerName = Literal["ddim", "euler_ancestral"]
 DtypeName = Literal["auto", "float32", "float16", "bfloat16"]
+MaskResize = Literal["nearest", "cover"]
+"""From a picture's mask to latent cells: the value at one pixel of each, or every cell of which a fifth is inside."""
 CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting"]
 """What a UNet reads beside the noisy latents: a condition picture, nothing, or a mask and the masked picture."""
 EMBEDDED = "embedded"
@@ -107,6 +109,8 @@ class CaptionPreset:
     """Share of the noise range a picture is inverted to."""
     mask_threshold: float = 0.5
     """theta: level of the normalised noise difference that counts as inside DiffEdit's mask."""
+    mask_resize: MaskResize = "nearest"
+    """How masks come to the latents."""
 
     def __post_init__(self) -> None:
         _at_least(self, steps=1)
@@ -217,6 +221,9 @@ def load_preset(location: Path | str) -> CheckpointPreset:
         raise ModelError(f"cannot read {path}: {error}") from error
 
 
+_CHOICES = {"sampler": get_args(SamplerName), "mask_resize": get_args(MaskResize)}
+
+
 def _read_settings(kind: Any, stored: dict[str, Any]) -> Any:
     """A dataclass of settings from what JSON gave, checked value by value."""
     defaults = {f.name: getattr(kind(), f.name) for f in fields(kind)}
@@ -234,8 +241,8 @@ def _read_settings(kind: Any, stored: dict[str, Any]) -> Any:
             if not isinstance(value, list) or not value or not set(value) <= {"down", "mid", "up"}:
                 raise ValueError(f"{name} must be a list of some of down, mid, up, got {value!r}")
             values[name] = tuple(value)
-        elif name == "sampler" and value not in get_args(SamplerName):
-            raise ValueError(f"{name} must be one of {get_args(SamplerName)}, got {value!r}")
+        elif name in _CHOICES and value not in _CHOICES[name]:
+            raise ValueError(f"{name} must be one of {_CHOICES[name]}, got {value!r}")
         else:
             # JSON has one kind of number.
             values[name] = float(value) if type(default) is float and type(value) is int else value

@@ -6,6 +6,7 @@ None = the checkpoint's own preset; the published value is named with each.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..core.checkpoint import MaskResize
 from .grounding_options import CaptionerConfig, GroundingConfig
 from .language_options import LanguageConfig
 from .options import CanvasConfig
@@ -19,8 +20,8 @@ class CaptionConfig(CanvasConfig):
     """DDIM steps over the whole noise range, at least 1; published: 50."""
     guidance_scale: float | None = None
     """Text guidance, above 1; published: 7.5."""
-    mask_resize: Literal["nearest", "cover"] = "nearest"
-    """How a mask comes to the latents: `nearest` as published; `cover` = every cell of which a fifth is inside."""
+    mask_resize: MaskResize | None = None
+    """How a mask comes to the latents: `nearest` (published), or `cover` = every cell of which a fifth is inside."""
     language: LanguageConfig = field(default_factory=LanguageConfig)
     """Who turns the instruction into captions and phrases."""
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)

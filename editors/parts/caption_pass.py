@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..core.backbone import Backbone
 from ..core.caching import Remembered, picture_key
-from ..core.checkpoint import CaptionPreset
+from ..core.checkpoint import CaptionPreset, MaskResize
 from ..core.guidance import Guidance, TextGuidance
 from ..core.inversion import invert
 from ..core.sampling import StepHook, sample
@@ -41,12 +41,15 @@ class CaptionSettings:
 
     steps: int
     guidance_scale: float
+    mask_resize: MaskResize
 
 
 def resolve_captions(config: CaptionConfig, preset: CaptionPreset) -> CaptionSettings:
     """Fill what the configuration leaves open from the checkpoint's preset."""
     return CaptionSettings(
-        steps=config.steps or preset.steps, guidance_scale=config.guidance_scale or preset.guidance_scale
+        steps=config.steps or preset.steps,
+        guidance_scale=config.guidance_scale or preset.guidance_scale,
+        mask_resize=config.mask_resize or preset.mask_resize,
     )
 
 
@@ -249,9 +252,7 @@ def prepare_captions(
     )
 
 
-def latent_mask(
-    masks: Sequence[Mask], size: tuple[int, int], how: Literal["nearest", "cover"]
-) -> tuple[LatentMask, tuple[str, ...]]:
+def latent_mask(masks: Sequence[Mask], size: tuple[int, int], how: MaskResize) -> tuple[LatentMask, tuple[str, ...]]:
     """The union of picture masks on the grid of the latents, and a warning where nothing is left of one.
 
     Args:

@@ -274,7 +274,7 @@ def test_the_published_settings_are_the_defaults(sd_backbone: Backbone) -> None:
     made = InstructEdit(sd_backbone)
     assert (made.settings.steps, made.settings.guidance_scale, made.ratio) == (50, 7.5, 0.5)
     assert (made.config.grounding.box_threshold, made.config.grounding.text_threshold) == (0.30, 0.25)
-    assert (made.config.blend, made.config.mask_resize) == ("aligned", "nearest")
+    assert (made.config.blend, made.settings.mask_resize) == ("aligned", "nearest")
 
 
 def test_the_kind_of_checkpoint_is_checked(backbone: Backbone) -> None:

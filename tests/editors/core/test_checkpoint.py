@@ -105,6 +105,7 @@ def test_own_settings_are_read(tmp_path: Path) -> None:
         ('{"foi": {"mask_stages": ["middle"]}}', "mask_stages must be"),
         ('{"instruct": {"sampler": "magic"}}', "sampler must be"),
         ('{"caption": {"encoding_ratio": 1.5}}', "encoding_ratio must be in"),
+        ('{"caption": {"mask_resize": "round"}}', "mask_resize must be one of"),
         ('{"caption": {"guidance_scale": 0.5}}', "guidance_scale must be above 1"),
     ],
 )

@@ -22,7 +22,7 @@ from maskedit.editors.parts.caption_pass import (
 
 Pictures = Callable[..., torch.Tensor]
 CAPTIONS = Captions(source="photo of a red cube", target="photo of a blue cube")
-SETTINGS = CaptionSettings(steps=10, guidance_scale=7.5)
+SETTINGS = CaptionSettings(steps=10, guidance_scale=7.5, mask_resize="nearest")
 
 
 def request(image: torch.Tensor, **changes: Any) -> EditRequest:
@@ -31,10 +31,12 @@ def request(image: torch.Tensor, **changes: Any) -> EditRequest:
 
 
 def test_the_preset_fills_what_is_left_open() -> None:
-    preset = CaptionPreset(steps=20, guidance_scale=2.5)
-    assert resolve_captions(InstructEditConfig(), preset) == CaptionSettings(steps=20, guidance_scale=2.5)
-    own = InstructEditConfig(steps=7, guidance_scale=3.0)
-    assert resolve_captions(own, preset) == CaptionSettings(steps=7, guidance_scale=3.0)
+    preset = CaptionPreset(steps=20, guidance_scale=2.5, mask_resize="cover")
+    assert resolve_captions(InstructEditConfig(), preset) == CaptionSettings(
+        steps=20, guidance_scale=2.5, mask_resize="cover"
+    )
+    own = InstructEditConfig(steps=7, guidance_scale=3.0, mask_resize="nearest")
+    assert resolve_captions(own, preset) == CaptionSettings(steps=7, guidance_scale=3.0, mask_resize="nearest")
 
 
 @pytest.mark.parametrize(("steps", "ratio", "expected"), [(50, 0.5, 25), (50, 0.58, 29), (50, 1.0, 50), (10, 0.55, 5)])
