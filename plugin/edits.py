@@ -1,12 +1,4 @@
-"""Carrying out edits: render a view, ask the editor, store the result, train on it.
-
-What an edit starts from and what it keeps follows Instruct-NeRF2NeRF (arXiv 2303.12789): the noise is put on the
-current render, the condition is the ORIGINAL photo, never an earlier edit, so that edits do not compound.
-
-InstructEdit (arXiv 2305.18047, section 4.6) has no condition channel: it inverts the current render, and what it puts
-back outside the mask, and the mask itself, come from the ORIGINAL photo. Its noise is that of the inversion, so none is
-drawn. Phrases and captions are planned once for the scene, see `plan.py`.
-"""
+"""Carrying out edits: render a view, ask the editor, store the result, train on it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,25 +6,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from ..editors import (
-    Captions,
     Editor,
-    EditRequest,
     EditResult,
     Image,
     InputError,
     Instruction,
-    Mask,
     NothingFoundError,
 )
 from .datamanager import MaskeditDataManager
 from .editor import SceneEditorConfig
 from .plan import check_plan, make_plan, plan_early
 from .session import EditRecord, EditSession, Event
-from .storage import from_bytes, to_bytes
+from .slot import EditView, Settings, as_image, batch_request, find_masks, mask_request
+from .storage import to_bytes
 from .update import EditSchedule, EditTurn
 
 if TYPE_CHECKING:
@@ -49,31 +37,6 @@ class EditRules:
     """A view in which nothing is found keeps its photo; otherwise the run stops."""
     planned: int = 0
     """Edits of the whole run, for the progress line."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the user may change while the run goes on."""
-
-    instructions: tuple[Instruction, ...]
-    guidance_scale: float | None = None
-    """None = as configured."""
-    image_guidance_scale: float | None = None
-    is_paused: bool = False
-    captions: tuple[Captions, ...] = ()
-    """One for all photos; set by the plan."""
-
-
-@dataclass(kw_only=True)
-class _View:
-    """A view on its way through the editor."""
-
-    turn: EditTurn
-    original: UInt8[Tensor, "height width 3"]
-    render: Image
-    masks: tuple[UInt8[Tensor, "height width"], ...] = ()
-    files: tuple[str, ...] = ()
-    """Where the masks are stored already; empty = not yet."""
 
 
 class SceneEdits:
@@ -182,10 +145,10 @@ class SceneEdits:
         started = time.monotonic()
         editor = self._get_editor(settings)
         settings = self._plan(editor, settings, turns[0].view)
-        views: list[_View] = []
+        views: list[EditView] = []
         records: list[EditRecord] = []
         for turn in turns:
-            view = _View(turn=turn, original=self.data.original(turn.view), render=self._render(turn.view))
+            view = EditView(turn=turn, original=self.data.original(turn.view), render=self._render(turn.view))
             with self._own_precision():
                 reason = self._find_masks(editor, view, settings)
             if reason is None:
@@ -195,7 +158,7 @@ class SceneEdits:
                 self._tell(records[-1], time.monotonic() - started)
         if views:
             with self._own_precision():
-                result = editor.edit(_batch_request(views, settings, self._editor_config.draws_noise))
+                result = editor.edit(batch_request(views, settings, self._editor_config.draws_noise))
             for row, view in enumerate(views):
                 records.append(self._store(view, result, row, settings))
                 self._tell(records[-1], (time.monotonic() - started) / len(turns))
@@ -224,12 +187,12 @@ class SceneEdits:
         plan = self.session.plan(settings.instructions)
         if plan is None:
             with self._own_precision():
-                plan = make_plan(editor, _as_image(self.data.original(view)), settings.instructions)
+                plan = make_plan(editor, as_image(self.data.original(view)), settings.instructions)
             check_plan(self._editor_config, plan, None if self._backbone is None else self._backbone.tokenizer)
             self.session.save_plan(settings.instructions, plan)
         return replace(settings, instructions=plan.instructions, captions=plan.captions)
 
-    def _find_masks(self, editor: Editor, view: _View, settings: Settings) -> str | None:
+    def _find_masks(self, editor: Editor, view: EditView, settings: Settings) -> str | None:
         """Set the masks of a view; returns why there are none."""
         texts = tuple(i.text for i in settings.instructions)
         if self.rules.reuse_masks:
@@ -241,7 +204,7 @@ class SceneEdits:
                 view.masks = tuple(self.session.mask_at(name) for name in first.masks)
                 return None
         try:
-            found = find_masks(editor, _mask_request(view, settings))
+            found = find_masks(editor, mask_request(view, settings))
         except NothingFoundError as error:
             if not self.rules.skip_empty:
                 raise
@@ -250,7 +213,7 @@ class SceneEdits:
         view.masks = tuple(to_bytes(mask[0, 0]) for mask in found)
         return None
 
-    def _store(self, view: _View, result: EditResult, row: int, settings: Settings) -> EditRecord:
+    def _store(self, view: EditView, result: EditResult, row: int, settings: Settings) -> EditRecord:
         used = to_bytes(result.mask[row, 0])
         after = to_bytes(result.image[row].permute(1, 2, 0))
         if self._editor_config.chosen.keep_outside != "paper":
@@ -315,64 +278,6 @@ def _apply_event(settings: Settings, event: Event) -> Settings:
             changes["instructions"] = tuple(Instruction(**each) for each in changes["instructions"])
         return replace(settings, **changes)
     return settings
-
-
-def find_masks(editor: Editor, request: EditRequest) -> tuple[Mask, ...]:
-    """The mask of each instruction; an instruction whose object is not in view gets an empty one.
-
-    Raises:
-        NothingFoundError: if no instruction finds anything.
-    """
-    try:
-        return editor.find_masks(request)
-    except NothingFoundError:
-        if len(request.instructions) == 1:
-            raise
-    masks: list[Mask] = []
-    errors: list[NothingFoundError] = []
-    for instruction in request.instructions:
-        try:
-            masks += editor.find_masks(replace(request, instructions=(instruction,)))
-        except NothingFoundError as error:
-            errors.append(error)
-            masks.append(torch.zeros_like(request.image[:, :1]))
-    if len(errors) == len(masks):
-        raise errors[0]
-    return tuple(masks)
-
-
-def _mask_request(view: _View, settings: Settings) -> EditRequest:
-    """What masks are found in: the photo, at the editor's own noise level.
-
-    A render would carry earlier edits, and a level drawn for the edit may be too low for attention to tell where the
-    object is.
-    """
-    return EditRequest(
-        image=_as_image(view.original),
-        instructions=settings.instructions,
-        seeds=(view.turn.seed,),
-        captions=settings.captions,
-    )
-
-
-def _batch_request(views: Sequence[_View], settings: Settings, draws_noise: bool) -> EditRequest:
-    instructions = tuple(
-        replace(each, mask=torch.stack([from_bytes(view.masks[k])[None] for view in views]))
-        for k, each in enumerate(settings.instructions)
-    )
-    return EditRequest(
-        image=torch.cat([view.render for view in views]),
-        condition=torch.cat([_as_image(view.original) for view in views]),
-        instructions=instructions,
-        seeds=tuple(view.turn.seed for view in views),
-        captions=settings.captions,
-        # An editor that inverts the picture adds no noise; its own ratio makes it the very editor of single pictures.
-        noise_levels=tuple(view.turn.noise_level for view in views) if draws_noise else None,
-    )
-
-
-def _as_image(photo: UInt8[Tensor, "height width 3"]) -> Image:
-    return from_bytes(photo).permute(2, 0, 1)[None]
 
 
 def format_duration(seconds: float) -> str:

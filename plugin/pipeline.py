@@ -13,9 +13,10 @@ from ..editors import Image, InputError, Instruction, ModelError
 from .check import check_editor_is_there
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
-from .edits import EditRules, SceneEdits, Settings
+from .edits import EditRules, SceneEdits
 from .model import MaskeditModel, MaskeditModelConfig
 from .session import EditSession
+from .slot import Settings
 from .storage import from_bytes
 from .update import TRAIN_TIMESTEPS, Draw, EditSchedule, seed_for
 

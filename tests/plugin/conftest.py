@@ -16,6 +16,7 @@ from maskedit.editors import (
     EditRequest,
     EditResult,
     EditTrace,
+    Instruction,
     LanguageConfig,
     Mask,
     NothingFoundError,
@@ -27,10 +28,16 @@ from maskedit.editors.parts.grounding import Found
 from maskedit.plugin.config import maskedit_tiny
 from maskedit.plugin.datamanager import MaskeditDataManager
 from maskedit.plugin.editor import SceneEditorConfig
+from maskedit.plugin.edits import EditRules, SceneEdits
+from maskedit.plugin.session import EditSession
+from maskedit.plugin.slot import Settings
+from maskedit.plugin.storage import from_bytes
 from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
+from maskedit.plugin.update import EditSchedule
 
 SIDE = 16
 VIEWS = 4
+RED = (Instruction(text="make the square red"),)
 # What nerfstudio's own data loaders, cameras and samplers make torch say.
 NERFSTUDIO_WARNINGS = (
     "ignore:This DataLoader will create:UserWarning",
@@ -208,6 +215,53 @@ def load(scene: Path, tmp_path: Path) -> Callable[..., MaskeditDataManager]:
         for name, value in options.items():
             setattr(data, name, value)
         return data.setup(device="cpu", test_mode="val", world_size=1, local_rank=0)
+
+    return build
+
+
+class ToyScene:
+    """One picture for each view; training moves it half of the way to the working set."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.pictures = torch.stack([from_bytes(data.original(view)) for view in range(len(data.views))])
+
+    def render(self, view: int) -> torch.Tensor:
+        return self.pictures[view].permute(2, 0, 1)[None].clone()
+
+    def train(self) -> float:
+        step = self.data.batch["image"] - self.pictures
+        self.pictures += 0.5 * step
+        return float(step.abs().max())
+
+
+@pytest.fixture
+def toy(load: Any, tmp_path: Path) -> Callable[..., tuple[SceneEdits, ToyScene, list[str]]]:
+    def build(
+        editor: Any,
+        *,
+        instructions: Any = RED,
+        folder: str = "session",
+        **options: Any,
+    ) -> Any:
+        data = load()
+        scene = ToyScene(data)
+        lines: list[str] = []
+        fields = {"rate": 1, "count": 1, "lower": 0.02, "upper": 0.98, "seed": 0} | options.pop("schedule", {})
+        edits = SceneEdits(
+            data=data,
+            session=options.pop("session", None)
+            or EditSession.create(tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None),
+            schedule=EditSchedule(views=len(data.views), **fields),
+            editor_config=options.pop("editor_config", SceneEditorConfig()),
+            settings=Settings(instructions=instructions),
+            rules=EditRules(**options),
+            render=scene.render,
+            report=lines.append,
+        )
+        if editor is not None:
+            edits.use_editor(editor)
+        return edits, scene, lines
 
     return build
 
