@@ -69,3 +69,29 @@ def scene_run(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sc
     settings = SceneSettings(reconstruct_steps=6, edit_steps=4, edit_rate=4, edit_count=2, lower_bound=0.5, frames=2)
     result = edit_scene(folder, BackboneConfig(model=str(ip2p_folder)), "cpu", settings)
     return SceneRun(folder=folder, result=result, settings=settings)
+
+
+@pytest.fixture
+def flags(ip2p_folder: Path, tmp_path: Path) -> list[object]:
+    """Few steps on a tiny InstructPix2Pix checkpoint."""
+    return ["--model", ip2p_folder, "--output", tmp_path / "out", "--steps", 2, "--size", 32]
+
+
+@pytest.fixture
+def sd_flags(sd_folder: Path, tmp_path: Path) -> list[object]:
+    """Few steps on a tiny text-to-image checkpoint."""
+    return ["--model", sd_folder, "--output", tmp_path / "out", "--steps", 4, "--size", 32]
+
+
+@pytest.fixture
+def clipseg_flags(clipseg_folder: Path) -> list[object]:
+    """A tiny segmenter."""
+    return ["--grounding.segmenter", "clipseg", "--grounding.clipseg", clipseg_folder]
+
+
+@pytest.fixture
+def mask_file(tmp_path: Path) -> Path:
+    """A mask for the first two pictures: a rectangle."""
+    mask = torch.zeros(1, 1, 24, 32)
+    mask[..., 5:20, 10:28] = 1
+    return save_image(mask, tmp_path / "mask.png")

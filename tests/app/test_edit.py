@@ -18,11 +18,6 @@ from maskedit.editors import load_image, load_mask, save_image
 TEXT = "make the cube blue"
 
 
-@pytest.fixture
-def flags(ip2p_folder: Path, tmp_path: Path) -> list[object]:
-    return ["--model", ip2p_folder, "--output", tmp_path / "out", "--steps", 2, "--size", 32]
-
-
 def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
@@ -75,18 +70,15 @@ def test_pictures_of_the_same_name_both_come_out(
 
 
 def test_a_mask_from_a_file_confines_any_editor(
-    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], mask_file: Path, tmp_path: Path
 ) -> None:
-    mask = torch.zeros(1, 1, 24, 32)
-    mask[..., 5:15, 10:20] = 1
-    path = save_image(mask, tmp_path / "mask.png")
-    done = call("edit", pictures[0], "--instruction", TEXT, "--editor", "ip2p", "--mask", path, *flags)
+    done = call("edit", pictures[0], "--instruction", TEXT, "--editor", "ip2p", "--mask", mask_file, *flags)
     assert done.code == 0, done.err
     edited, source = load_image(tmp_path / "out" / "p0_edited.png"), load_image(pictures[0])
     changed = (edited != source).any(1, keepdim=True)
     assert changed.any()
-    assert not changed[mask == 0].any()
-    assert read(tmp_path / "out" / "p0.json")["masks"] == [str(path)]
+    assert not changed[load_mask(mask_file) == 0].any()
+    assert read(tmp_path / "out" / "p0.json")["masks"] == [str(mask_file)]
 
 
 def test_each_instruction_may_have_its_own_mask(
@@ -233,7 +225,176 @@ def test_flags_override_a_preset(
     assert record["options"] | {"guidance_scale": 3.0, "steps": 2, "image_guidance_scale": 1.5} == record["options"]
 
 
-def test_ip2p_has_no_masks_to_show(call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object]) -> None:
-    done = call("mask", pictures[0], "--instruction", TEXT, "--editor", "ip2p", *flags)
+@pytest.mark.parametrize("editor", ["instructedit", "diffedit", "mdp", "inpaint"])
+def test_editors_on_captions_tell_and_record_what_they_read(
+    editor: str,
+    call: Callable[..., Any],
+    pictures: tuple[Path, ...],
+    sd_flags: list[object],
+    inpainting_folder: Path,
+    mask_file: Path,
+    tmp_path: Path,
+) -> None:
+    model = ["--model", inpainting_folder] if editor == "inpaint" else []
+    done = call("edit", pictures[0], "--editor", editor, "--instruction", TEXT, "--mask", mask_file, *sd_flags, *model)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == "photo of a cube -> photo of a blue cube"
+    record = read(tmp_path / "out" / "p0.json")
+    assert record["trace"]["captions"] == {"source": "photo of a cube", "target": "photo of a blue cube"}
+    assert record["editor"] == editor
+    assert load_image(tmp_path / "out" / "p0_edited.png").shape[-2:] == (24, 32)
+
+
+@pytest.mark.parametrize(
+    ("editor", "more"),
+    [
+        ("mdp", []),
+        ("diffedit", ["--diffedit.mask-threshold", 0.01]),
+        ("instructedit", ["--mask", "{mask}"]),
+        ("instructedit", ["--global-edit"]),
+    ],
+)
+def test_a_target_caption_takes_the_place_of_an_instruction(
+    editor: str,
+    more: list[object],
+    call: Callable[..., Any],
+    pictures: tuple[Path, ...],
+    sd_flags: list[object],
+    mask_file: Path,
+    tmp_path: Path,
+) -> None:
+    given = [mask_file if word == "{mask}" else word for word in more]
+    done = call("edit", pictures[0], "--editor", editor, "--target-caption", "a blue cube", *given, *sd_flags)
+    assert done.code == 0, done.err
+    assert done.out.startswith("-> a blue cube\n")
+    record = read(tmp_path / "out" / "p0.json")
+    assert record["instructions"][0]["text"] == "a blue cube"
+    assert record["trace"]["captions"] == {"source": "", "target": "a blue cube"}
+
+
+def test_phrases_are_looked_for_and_told(
+    call: Callable[..., Any],
+    pictures: tuple[Path, ...],
+    sd_flags: list[object],
+    clipseg_flags: list[object],
+    tmp_path: Path,
+) -> None:
+    common = ["--editor", "instructedit", "--grounding.mask-threshold", 0.0, *clipseg_flags, *sd_flags]
+    done = call("edit", *pictures[:2], "--instruction", TEXT, "--phrase", "red cube, ball", *common)
+    assert done.code == 0, done.err
+    told = [line for line in done.out.splitlines() if "looking for" in line]
+    assert told == ["photo of a cube -> photo of a blue cube; looking for: red cube, ball"]
+    record = read(tmp_path / "out" / "p1.json")
+    assert record["instructions"][0]["phrases"] == ["red cube", "ball"]
+    assert [found["phrase"] for found in record["trace"]["grounding"]] == ["red cube", "ball"]
+    assert record["trace"]["grounding"][0]["scores"]
+    done = call("mask", pictures[0], "--target-caption", "a blue cube", "--phrase", "cube", *common)
+    assert done.code == 0, done.err
+    assert read(tmp_path / "out" / "p0.json")["captions"] == {"source": "", "target": "a blue cube"}
+
+
+def test_an_instruction_for_two_things_gets_two_masks(
+    call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object], tmp_path: Path
+) -> None:
+    done = call("edit", pictures[0], "--instruction", "make the cube blue and remove the ball", *flags)
+    assert done.code == 0, done.err
+    assert done.out.startswith("in 2 parts: make the cube blue; remove the ball\n")
+    record = read(tmp_path / "out" / "p0.json")
+    assert [each["keyword"] for each in record["instructions"]] == ["cube", "ball"]
+    assert (tmp_path / "out" / "p0_mask2.png").is_file()
+    done = call("mask", pictures[0], "--instruction", "make the cube blue and remove the ball", *flags)
+    assert done.code == 0, done.err
+    assert "'remove the ball'" in done.out
+
+
+def test_a_dry_run_shows_the_masks_that_were_given(
+    call: Callable[..., Any], pictures: tuple[Path, ...], sd_flags: list[object], mask_file: Path, tmp_path: Path
+) -> None:
+    arguments = ["--instruction", TEXT, "--mask", mask_file, "--dry-run", "--editor", "mdp"]
+    done = call("edit", pictures[0], *arguments, *sd_flags)
+    assert done.code == 0, done.err
+    assert torch.equal(load_mask(tmp_path / "out" / "p0_mask.png"), load_mask(mask_file))
+    assert not (tmp_path / "out" / "p0_edited.png").exists()
+
+
+def test_keys_and_passwords_are_never_written(
+    call: Callable[..., Any], pictures: tuple[Path, ...], sd_flags: list[object], mask_file: Path, tmp_path: Path
+) -> None:
+    password = "name:word"
+    address = f"http://{password}@localhost:9/v1"
+    secrets = ["--api-key", "sk-secret", "--language.base-url", address]
+    captions = ["--target-caption", "a blue cube", "--language.provider", "openai"]
+    done = call("edit", pictures[0], "--editor", "mdp", *captions, *secrets, *sd_flags)
+    assert done.code == 0, done.err
+    text = (tmp_path / "out" / "p0.json").read_text()
+    assert "localhost:9/v1" in text
+    assert not any(secret in text + done.out + done.err for secret in ("sk-secret", password))
+    assert "sk-secret" not in repr(EditCommand(api_key="sk-secret"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--editor", "foi", "--target-caption", "x"], "foi reads instructions and no captions"),
+        (["--editor", "ip2p", "--source-caption", "x"], "ip2p reads instructions and no captions"),
+        (["--editor", "mdp", "--source-caption", "x"], "expected --target-caption"),
+        (["--editor", "mdp", "--target-caption", " "], "expected a caption of the edited picture, got an empty text"),
+        (["--editor", "diffedit", "--phrase", "cube"], "diffedit looks for no phrases"),
+        (["--editor", "instructedit", "--phrase", "a", "--phrase", "b"], "--phrase once for each of 1 instructions"),
+        (["--editor", "mdp", "--foi.boost", "0.1"], "mdp has no --foi.boost"),
+        (["--editor", "mdp", "--encoding-ratio", "0.3"], "mdp has no --encoding-ratio"),
+        (["--editor", "diffedit", "--encoding-ratio", "0"], "--encoding-ratio must be in (0, 1], got 0"),
+        (["--editor", "diffedit", "--encoding-ratio", "1.5"], "--encoding-ratio must be in (0, 1], got 1.5"),
+        (["--editor", "diffedit", "--encoding-ratio", "0.1"], "--encoding-ratio must be at least 1 / steps"),
+        (["--editor", "instructedit", "--language.temperature", "9"], "--language.temperature must be in [0, 2]"),
+        (["--editor", "instructedit", "--instruction", "blorp"], "blorp"),
+        (["--editor", "instructedit", "--instruction", "make it snow"], "--global-edit"),
+        (["--editor", "instructedit", "--instruction", ""], "got an empty text"),
+        (["--editor", "instructedit", "--grounding.mask-threshold", "0.999"], "nothing found for 'cube' (best score"),
+        (["--editor", "instructedit", "--grounding.clipseg", "nowhere"], "found nothing at 'nowhere'"),
+        (["--editor", "mdp", "--language.provider", "openai"], "no key for the language server"),
+        (
+            ["--editor", "mdp", "--language.provider", "openai", "--language.base-url", "http://127.0.0.1:9/v1"],
+            "cannot be reached",
+        ),
+        (["--editor", "mdp", "--captioner.enabled", "--captioner.model", "nowhere"], "found nothing at 'nowhere'"),
+        (["--editor", "inpaint"], "inpaint needs an inpainting checkpoint"),
+        (["--editor", "foi"], "foi needs an InstructPix2Pix checkpoint"),
+    ],
+)
+def test_what_editors_on_captions_refuse_is_one_line(
+    arguments: list[str],
+    expected: str,
+    call: Callable[..., Any],
+    pictures: tuple[Path, ...],
+    sd_flags: list[object],
+    clipseg_flags: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    text = [] if "--instruction" in arguments else ["--instruction", TEXT]
+    grounding = clipseg_flags if "instructedit" in arguments else []
+    done = call("edit", pictures[0], *text, *sd_flags, *grounding, *arguments)
+    assert done.code == 2, done.out
+    assert done.err.startswith("maskedit: error: ")
+    assert done.err.count("\n") == 1
+    assert expected in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("editor", "advice"), [("ip2p", "--editor foi"), ("mdp", "--editor instructedit or diffedit")])
+def test_editors_without_masks_name_others(
+    editor: str, advice: str, call: Callable[..., Any], pictures: tuple[Path, ...], flags: list[object]
+) -> None:
+    done = call("mask", pictures[0], "--instruction", TEXT, "--editor", editor, *flags)
     assert done.code == 2
-    assert "--editor foi" in done.err
+    assert f"has no mask of its own, it may change anything: pass {advice}" in done.err
+
+
+@pytest.mark.parametrize("editor", ["inpaint", "instructedit"])
+def test_captions_alone_need_a_place(editor: str, call: Callable[..., Any], pictures: tuple[Path, ...]) -> None:
+    done = call("edit", pictures[0], "--editor", editor, "--target-caption", "a blue cube")
+    assert done.code == 2
+    assert "pass --instruction" in done.err
