@@ -60,8 +60,8 @@ from .parts.language_options import LanguageConfig as LanguageConfig
 from .parts.options import CanvasConfig as CanvasConfig
 from .parts.options import FoIConfig as FoIConfig
 from .parts.options import IP2PConfig as IP2PConfig
-from .parts.request import Captions as Captions
 from .parts.request import PER_IMAGE as PER_IMAGE
+from .parts.request import Captions as Captions
 from .parts.request import Editor as Editor
 from .parts.request import EditRequest as EditRequest
 from .parts.request import EditResult as EditResult

@@ -1,17 +1,14 @@
 """Shared by all tests: threads, offline mode, markers, tolerances, real inputs and tiny random checkpoints."""
 
-import json
 import os
 import string
-import threading
 
 # Before torch is imported: more threads than cores make it many times slower, and tests never reach for the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -349,57 +346,3 @@ def _save_pretrained(network: Any, processor: Any, folder: Path) -> Path:
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
     return folder
-
-
-class ChatServer(ThreadingHTTPServer):
-    """Speaks the chat interface on this machine: answers with what `reply` makes of a request, keeps the requests."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _ChatHandler)
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.reply: Callable[[dict[str, Any]], tuple[int, Any]] = lambda asked: (500, {})
-        """Gives status and body (JSON, or bytes as they are) for what was asked."""
-
-    @property
-    def url(self) -> str:
-        """Its address, as a language processor wants it."""
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class _ChatHandler(BaseHTTPRequestHandler):
-    server: ChatServer  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked)
-        self.server.keys.append(self.headers.get("Authorization", ""))
-        known = self.path == "/v1/chat/completions"
-        status, body = self.server.reply(asked) if known else (404, {"error": {"message": "no such path"}})
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("retry-after-ms", "1")
-        self.end_headers()
-        try:
-            self.wfile.write(data)
-        except OSError:
-            # The client has given up waiting.
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-@pytest.fixture
-def chat_server() -> Iterator[ChatServer]:
-    """A real server on this machine, for the time of a test."""
-    with ChatServer() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()

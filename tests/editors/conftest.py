@@ -1,6 +1,9 @@
 """Shared by the editors' tests: backbones on tiny random checkpoints, pictures, and attention edits that do nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +122,57 @@ class BoxGrounder:
 def grounder() -> BoxGrounder:
     """Knows a red cube on the left and a ball on the right of a picture of 64 pixels."""
     return BoxGrounder(red_cube=(8, 16, 32, 48), ball=(40, 8, 60, 24))
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Speaks the chat interface on this machine: answers with what `reply` makes of a request, keeps the requests."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _ChatHandler)
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.reply: Callable[[dict[str, Any]], tuple[int, Any]] = lambda asked: (500, {})
+        """Gives status and body (JSON, or bytes as they are) for what was asked."""
+
+    @property
+    def url(self) -> str:
+        """Its address, as a language processor wants it."""
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _ChatHandler(BaseHTTPRequestHandler):
+    server: ChatServer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(asked)
+        self.server.keys.append(self.headers.get("Authorization", ""))
+        known = self.path == "/v1/chat/completions"
+        status, body = self.server.reply(asked) if known else (404, {"error": {"message": "no such path"}})
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("retry-after-ms", "1")
+        self.end_headers()
+        try:
+            self.wfile.write(data)
+        except OSError:
+            # The client has given up waiting.
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture
+def chat_server() -> Iterator[ChatServer]:
+    """A real server on this machine, for the time of a test."""
+    with ChatServer() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
