@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..blocks.instructions import Reference, name_blocks
+from ..blocks.instructions import name_blocks
 from ..blocks.scene import COLORS, MATERIALS, SHAPES, SIZES, Block, Scene
 from .views import Views
 
+_Named = Literal["plain", "color", "left_right", "size", "multiple", "reasoning", "twin"]
 PhraseFamily = Literal[
     "plain", "color", "left_right", "size", "multiple", "reasoning", "twin", "described", "any", "absent"
 ]
@@ -36,7 +37,7 @@ FAMILY_WEIGHTS: dict[PhraseFamily, float] = {
 }
 """How often each family is asked where a view offers it; the absent ones have a share of their own."""
 HARD_FAMILIES: tuple[PhraseFamily, ...] = ("left_right", "size", "twin")
-_NAMED: tuple[Reference, ...] = ("plain", "color", "left_right", "size", "multiple", "reasoning", "twin")
+_NAMED: tuple[_Named, ...] = ("plain", "color", "left_right", "size", "multiple", "reasoning", "twin")
 _SIDES = {"left": "right", "right": "left"}
 
 ATTRIBUTES: tuple[str, ...] = (

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ class SegmenterRecipe:
     """Weight of the head that guesses the mask from what the decoder's first layer gets."""
     optimize: OptimizeConfig = field(
         default_factory=lambda: OptimizeConfig(
-            steps=6000, learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, ema_decay=0.999
+            steps=12_000, learning_rate=1e-3, warmup_steps=300, weight_decay=0.01, ema_decay=0.999
         )
     )
 
@@ -150,7 +151,7 @@ def build_segmenter(recipe: SegmenterRecipe, tokenizer: CLIPTokenizer) -> CLIPSe
         for film in (model.decoder.film_mul, model.decoder.film_add):
             nn.init.normal_(film.weight, std=recipe.text_width**-0.5)
         # Few pixels answer a phrase.
-        model.decoder.transposed_convolution.bias.fill_(-2.0)
+        model.decoder.transposed_convolution.get_parameter("bias").fill_(-2.0)
         position = model.clip.vision_model.embeddings.position_embedding.weight
         rows = recipe.views.image_size // recipe.patch_size
         position[1:] = _POSITION_SCALE * _wave_positions(rows, recipe.vision_width)
@@ -196,8 +197,9 @@ def segment_phrases(
     count = len(tokens) // len(pictures)
     seen = model.clip.vision_model((pictures - _MEAN) / _STD, output_hidden_states=True)
     layers = [seen.hidden_states[layer + 1].repeat_interleave(count, 0) for layer in model.extract_layers]
-    condition = model.clip.get_text_features(tokens, return_dict=True).pooler_output
+    spoken: Any = model.clip.get_text_features(tokens)
     decoder = model.decoder
+    condition = spoken.pooler_output
     logits = decoder(layers, condition).logits
     scale, shift = decoder.film_mul(condition)[:, None], decoder.film_add(condition)[:, None]
     return Segmented(
@@ -318,7 +320,7 @@ def train_segmenter(
     tokenizer = build_tokenizer(vocabulary(), length=recipe.text_length)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.optimize.seed)
-        model = build_segmenter(recipe, tokenizer).to(device)
+        model = build_segmenter(recipe, tokenizer).to(device)  # pyright: ignore[reportArgumentType]
         heads = SegmenterHeads(recipe).to(device)
     book = PhraseBook(load_views(recipe.views, folder))
 
@@ -346,7 +348,7 @@ def train_segmenter(
 
 def export_segmenter(trained: TrainedSegmenter, folder: Path) -> None:
     """Write a folder that transformers' `from_pretrained` and `--clipseg FOLDER` load, weights in half precision."""
-    vision = trained.model.config.vision_config
+    vision: Any = trained.model.config.vision_config
     processor = CLIPSegProcessor(
         image_processor=ViTImageProcessor(
             size={"height": vision.image_size, "width": vision.image_size},

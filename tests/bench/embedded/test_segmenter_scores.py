@@ -26,8 +26,8 @@ def measure(bias: float) -> SegmenterScores:
     tokenizer = build_tokenizer(vocabulary(), length=RECIPE.text_length)
     model = build_segmenter(RECIPE, tokenizer).eval()
     with torch.no_grad():
-        model.decoder.transposed_convolution.weight.zero_()
-        model.decoder.transposed_convolution.bias.fill_(bias)
+        model.decoder.transposed_convolution.get_parameter("weight").zero_()
+        model.decoder.transposed_convolution.get_parameter("bias").fill_(bias)
     return measure_segmenter(
         TrainedSegmenter(model=model, tokenizer=tokenizer, step=0), RECIPE, device="cpu", split="test", count=12
     )
