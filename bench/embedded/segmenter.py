@@ -9,6 +9,7 @@ text encoder's one vector which words it was made from, and the two of them toge
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ from .phrases import (
 )
 from .tokenizer import build_tokenizer
 from .vae import blur_some
-from .views import ViewsRecipe, load_views
+from .views import ViewsRecipe, load_views, render_views
 
 _MEAN, _STD = 0.5, 0.25
 _POSITION_SCALE = 0.1
@@ -305,18 +306,21 @@ def train_segmenter(
     max_seconds: float = math.inf,
     report: Callable[[str], None] = print,
 ) -> TrainedSegmenter | None:
-    """Train (or resume) the segmenter on the views in `folder` (`render_views`); its averaged weights as they stand.
+    """Train (or resume) the segmenter on views that are rendered into `folder` first; its averaged weights.
 
     Args:
         recipe: what to train.
         folder: where the views and the state are.
         device: where to train.
-        max_seconds: length of this slice.
+        max_seconds: length of this slice; a shard of views that has begun is finished.
         report: receives progress lines.
 
     Returns:
         The segmenter, finished when its step is the recipe's last; None while views are missing.
     """
+    end = time.monotonic() + max_seconds
+    if not render_views(recipe.views, folder, report, device, deadline=end):
+        return None
     tokenizer = build_tokenizer(vocabulary(), length=recipe.text_length)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.optimize.seed)
@@ -338,7 +342,7 @@ def train_segmenter(
         loss_fn,
         recipe.optimize,
         state_path=folder / "segmenter.state",
-        max_seconds=max_seconds,
+        max_seconds=end - time.monotonic(),
         report=show,
     )
     weights = {name.removeprefix("model."): value for name, value in average.items() if name.startswith("model.")}

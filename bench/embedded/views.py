@@ -78,8 +78,8 @@ def render_views(
     device: torch.device | str,
     *,
     deadline: float = math.inf,
-) -> None:
-    """Render the shards that are missing, beginning none after the deadline (of `time.monotonic`)."""
+) -> bool:
+    """Render the missing shards, none begun after the deadline (of `time.monotonic`); whether all are there now."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(recipe.shards):
         path = _path(folder, shard)
@@ -90,6 +90,7 @@ def render_views(
         save_file({"pictures": views.pictures, "index": views.index}, partial, metadata=_fingerprint(recipe))
         partial.replace(path)
         report(f"rendered views {shard + 1}/{recipe.shards}")
+    return all(_path(folder, shard).exists() for shard in range(recipe.shards))
 
 
 def load_views(recipe: ViewsRecipe, folder: Path, *, at_least: int | None = None) -> Views:

@@ -28,7 +28,7 @@ from maskedit.bench.embedded.segmenter import (
 )
 from maskedit.bench.embedded.tokenizer import build_tokenizer
 from maskedit.bench.embedded.views import Views, ViewsRecipe, make_views, render_views
-from maskedit.editors import OptimizeConfig, SessionError
+from maskedit.editors import OptimizeConfig
 
 RECIPE = SegmenterRecipe(
     views=ViewsRecipe(shards=1, views_per_shard=20, image_size=32, twins_share=0.7),
@@ -181,16 +181,22 @@ def test_a_cut_run_learns_what_an_unbroken_one_does(folder: Path, tmp_path: Path
         trained = [
             train_segmenter(RECIPE, own, device="cpu", max_seconds=seconds, report=lines.append) for seconds in slices
         ][-1]
-        assert trained.step == 6
+        assert trained is not None and trained.step == 6
         assert lines[-1].startswith("segmenter 6/6 loss ")
         weights.append(trained.model.state_dict())
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
 
 
-def test_training_without_views_is_refused(tmp_path: Path):
-    with pytest.raises(SessionError, match="render them"):
-        train_segmenter(RECIPE, tmp_path, device="cpu", report=lambda _: None)
+def test_views_are_rendered_before_the_first_step(folder: Path, tmp_path: Path):
+    lines: list[str] = []
+    assert train_segmenter(RECIPE, tmp_path, device="cpu", max_seconds=-1.0, report=lines.append) is None
+    assert not list(tmp_path.glob("*.safetensors")) and lines == []
+    trained = train_segmenter(RECIPE, tmp_path, device="cpu", report=lines.append)
+    assert trained is not None and trained.step == 6
+    assert lines[0] == "rendered views 1/1"
+    name = "views_000.safetensors"
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_what_is_published_finds_the_same(model, tokenizer, views, tmp_path: Path):

@@ -25,7 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def render_into(recipe: ViewsRecipe, folder: Path, *, deadline: float = math.inf) -> list[str]:
     lines: list[str] = []
-    render_views(recipe, folder, lines.append, "cpu", deadline=deadline)
+    complete = render_views(recipe, folder, lines.append, "cpu", deadline=deadline)
+    assert complete == (len(list(folder.glob("*.safetensors"))) == recipe.shards)
     return lines
 
 
