@@ -31,7 +31,7 @@ TEXT_TO_IMAGE_PRESET = CheckpointPreset(
     caption=CaptionPreset(steps=20, guidance_scale=3.0), knows=EMBEDDED_PRESET.knows
 )
 """Settings chosen by eye on samples of the embedded text-to-image model."""
-INPAINTING_PRESET = CheckpointPreset(caption=CaptionPreset(steps=20, guidance_scale=2.5), knows=EMBEDDED_PRESET.knows)
+INPAINTING_PRESET = CheckpointPreset(caption=CaptionPreset(steps=20, guidance_scale=3.0), knows=EMBEDDED_PRESET.knows)
 """Settings chosen by eye on samples of the embedded inpainting model."""
 
 
