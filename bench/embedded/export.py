@@ -101,7 +101,8 @@ def _export(kind: type[DiffusionPipeline], trained: TrainedNetworks, folder: Pat
     half = Backbone.build(
         Architecture(
             unet=trained.model.unet.config,
-            vae=trained.vae.config,
+            # A loaded autoencoder remembers where it was loaded from.
+            vae={name: value for name, value in trained.vae.config.items() if name != "_name_or_path"},
             text_encoder=trained.model.text_encoder.config.to_dict(),
             scheduler=scheduler.config,
         ),

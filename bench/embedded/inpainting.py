@@ -23,14 +23,13 @@ from transformers import CLIPTokenizer
 from ...editors import OptimizeConfig, diffusion_loss, dilate_mask, optimize
 from .captions import EMPTY_CAPTIONS, Caption, caption_of_block, draw_caption
 from .editor import EditorModel, build_scheduler
+from .encoded_views import EncodedViews, Report
 from .stacks import take_views
 from .text_to_image import (
-    EncodedViews,
-    Report,
     TrainedText,
     build_text_model,
     drop_captions,
-    encode_views,
+    encode_recipe,
     report_steps,
     tokenize_captions,
 )
@@ -268,7 +267,7 @@ def train_inpainting(
         The averaged networks as they stand, finished when the step is the recipe's last; None before any learning.
     """
     end = time.monotonic() + max_seconds
-    data = encode_views(text.recipe, text.vae, folder, report, device, deadline=end)
+    data = encode_recipe(text.recipe, text.vae, folder, report, device, deadline=end)
     versions = None if data is None else mask_views(recipe, data, text.vae, folder, report, device, deadline=end)
     if versions is None:
         return None

@@ -6,7 +6,6 @@ loss asks the cross-attention of the words that name a block to cover its silhou
 still lets the picture be seen, because before that nobody can know where a block will stand.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Bool, Float, Int, Int8
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -33,13 +31,11 @@ from ...editors import (
 )
 from .captions import Caption, caption_vocabulary, draw_caption
 from .editor import EditorModel, NetworkRecipe, build_scheduler, localisation_losses
-from .stacks import join_views, render_scenes, stack_scenes, take_views, view_scenes
+from .encoded_views import EncodedViews, Report, encode_views, view_latents
 from .tokenizer import build_tokenizer
-from .views import Views, ViewsRecipe, load_views, make_views
+from .views import Views, ViewsRecipe, make_views
 
-Report = Callable[[str], None]
 MOST_PHRASES = 5
-_GROUP = 50
 _VALIDATION_BATCH = 32
 
 
@@ -81,16 +77,6 @@ class TrainedText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedViews:
-    """Views as the losses need them: each picture and its mirror image in latents, and what is seen in it."""
-
-    latents: Float[Tensor, "view flip channels latent_height latent_width"]
-    """As it is, then mirrored."""
-    index: Int8[Tensor, "view height width"]
-    views: Views
-
-
-@dataclass(frozen=True, kw_only=True)
 class CaptionBatch:
     """Token ids of captions, and where the words that name blocks are."""
 
@@ -99,67 +85,6 @@ class CaptionBatch:
     """Weights that sum to one over the words of each phrase, then over its noun alone; zeros where there is none."""
     silhouettes: Bool[Tensor, "batch phrase height width"]
     """The blocks of each phrase; nothing where there is none."""
-
-
-def view_latents(
-    vae: AutoencoderKL, views: Views, device: torch.device | str
-) -> Float[Tensor, "view 2 channels latent_height latent_width"]:
-    """Latents of each picture and of its mirror image."""
-    rows: list[Tensor] = []
-    for group in views.pictures.split(_GROUP):
-        pictures = group.to(device).float() / 255
-        both = torch.stack([pictures, pictures.flip(-1)], 1).flatten(0, 1)
-        both = both.contiguous(memory_format=torch.channels_last)  # A third faster on a CPU.
-        with torch.no_grad():
-            latents = vae.encode(both * 2 - 1).latent_dist.mean
-        rows.append(latents.unflatten(0, (-1, 2)).cpu())
-    return torch.cat(rows)
-
-
-def encode_views(
-    recipe: TextToImageRecipe,
-    vae: AutoencoderKL,
-    folder: Path,
-    report: Report,
-    device: torch.device | str,
-    *,
-    deadline: float = math.inf,
-) -> EncodedViews | None:
-    """Encode the rendered shards that have no latents yet, and read all that have; None while there is none.
-
-    The first `stacked_shards` are rendered a second time with guests, and encoded too.
-    """
-    views = load_views(recipe.views, folder, at_least=1)
-    size = recipe.views.views_per_shard
-    latents: list[Tensor] = []
-    shown: list[Views] = []
-    jobs = [(shard, False) for shard in range(len(views.scenes) // size)]
-    jobs += [(shard, True) for shard, _ in jobs[: recipe.stacked_shards]]
-    for shard, stacked in jobs:
-        path = folder / f"{'stacked' if stacked else 'view'}_latents_{shard:03d}.safetensors"
-        part = take_views(views, shard * size, (shard + 1) * size)
-        drawn = stack_scenes(part, seed=shard) if stacked else []
-        if not path.exists():
-            if time.monotonic() > deadline:
-                continue
-            if stacked:
-                part = render_scenes(drawn, size=recipe.views.image_size, device=device)
-            stored = {"pictures": part.pictures, "index": part.index} if stacked else {}
-            _save(path, {**stored, "latents": view_latents(vae, part, device)})
-            report(f"encoded {'stacked ' if stacked else ''}views {shard + 1}/{recipe.views.shards}")
-        stored = load_file(path)
-        latents.append(stored["latents"])
-        shown.append(view_scenes(stored["pictures"], stored["index"], drawn) if stacked else part)
-    if not latents:
-        return None
-    joined = join_views(shown)
-    return EncodedViews(latents=torch.cat(latents).to(device), index=joined.index.to(device), views=joined)
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-    partial.replace(path)
 
 
 def draw_captions(views: Views, rows: list[int], flips: list[bool], rng: np.random.Generator) -> list[Caption]:
@@ -277,7 +202,7 @@ def train_text_to_image(
     """
     end = time.monotonic() + max_seconds
     vae = vae or Backbone.load(BackboneConfig(model="embedded", device=str(device), dtype="float32")).vae
-    data = encode_views(recipe, vae, folder, report, device, deadline=end)
+    data = encode_recipe(recipe, vae, folder, report, device, deadline=end)
     if data is None:
         return None
     tokenizer, model = build_text_model(recipe, vae, device)
@@ -292,6 +217,21 @@ def train_text_to_image(
     )
     model.load_state_dict({**model.state_dict(), **average})
     return TrainedText(vae=vae, model=model.eval(), tokenizer=tokenizer, recipe=recipe, step=step)
+
+
+def encode_recipe(
+    recipe: TextToImageRecipe,
+    vae: AutoencoderKL,
+    folder: Path,
+    report: Report,
+    device: torch.device | str,
+    *,
+    deadline: float,
+) -> EncodedViews | None:
+    """`encode_views` of what the recipe learns on."""
+    return encode_views(
+        recipe.views, vae, folder, report, device, stacked_shards=recipe.stacked_shards, deadline=deadline
+    )
 
 
 def build_text_model(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from maskedit.bench.embedded import inpainting
 from maskedit.bench.embedded.editor import build_scheduler
+from maskedit.bench.embedded.encoded_views import encode_views
 from maskedit.bench.embedded.inpainting import (
     InpaintingRecipe,
     MaskedViews,
@@ -23,7 +24,7 @@ from maskedit.bench.embedded.inpainting import (
     start_inpainting,
     train_inpainting,
 )
-from maskedit.bench.embedded.text_to_image import TextToImageRecipe, TrainedText, build_text_model, encode_views
+from maskedit.bench.embedded.text_to_image import TextToImageRecipe, TrainedText, build_text_model
 from maskedit.bench.embedded.vae import VAERecipe, build_vae
 from maskedit.bench.embedded.views import Views, ViewsRecipe, make_views, render_views
 from maskedit.editors import OptimizeConfig, optimize
@@ -69,7 +70,7 @@ def folder(text: TrainedText, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def masked(folder: Path, text: TrainedText, report: Callable[[str], None] = silent) -> MaskedViews:
-    data = encode_views(TEXT, text.vae, folder, silent, "cpu")
+    data = encode_views(TEXT.views, text.vae, folder, silent, "cpu")
     assert data is not None
     found = mask_views(RECIPE, data, text.vae, folder, report, "cpu")
     assert found is not None

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 
 from maskedit.bench.embedded import text_to_image
 from maskedit.bench.embedded.editor import build_scheduler
+from maskedit.bench.embedded.encoded_views import EncodedViews
 from maskedit.bench.embedded.text_to_image import (
     MOST_PHRASES,
-    EncodedViews,
     TextToImageRecipe,
     TrainedText,
     build_text_model,
     draw_captions,
     drop_captions,
-    encode_views,
+    encode_recipe,
     measure_text_to_image,
     text_to_image_loss,
     tokenize_captions,
@@ -70,7 +70,7 @@ def whole(folder: Path, vae: AutoencoderKL, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def data(whole: tuple[Path, TrainedText], vae: AutoencoderKL) -> EncodedViews:
-    found = encode_views(RECIPE, vae, whole[0], silent, "cpu")
+    found = encode_recipe(RECIPE, vae, whole[0], silent, "cpu", deadline=math.inf)
     assert found is not None
     return found
 
@@ -89,26 +89,6 @@ def train(folder: Path, vae: AutoencoderKL, seconds: float = math.inf) -> Traine
 
 def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_views_are_encoded_as_they_are_and_mirrored(data: EncodedViews, vae: AutoencoderKL):
-    assert 20 < len(data.views.scenes) <= 30
-    assert data.latents.shape == (len(data.views.scenes), 2, 4, 4, 4)
-    for row in (0, 13, len(data.latents) - 1):
-        picture = data.views.pictures[row : row + 1].float() / 255 * 2 - 1
-        with torch.no_grad():
-            encoded = [vae.encode(x).latent_dist.mean[0] for x in (picture, picture.flip(-1))]
-        torch.testing.assert_close(data.latents[row], torch.stack(encoded), atol=1e-4, rtol=1e-4)
-    assert any(block.z > 0 for block in data.views.scenes[-1].blocks)
-
-
-def test_encoded_shards_are_not_encoded_again(whole: tuple[Path, TrainedText], vae: AutoencoderKL, data: EncodedViews):
-    lines: list[str] = []
-    again = encode_views(RECIPE, vae, whole[0], lines.append, "cpu", deadline=-math.inf)
-    assert again is not None
-    assert lines == []
-    assert torch.equal(again.latents, data.latents)
-    assert again.views.scenes == data.views.scenes
 
 
 def test_no_time_and_no_latents_gets_nowhere(folder: Path, vae: AutoencoderKL):
