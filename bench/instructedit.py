@@ -14,8 +14,8 @@ There is a row for each of these methods:
 
 Sets: `twins`, the kinds of edit of the standard sets, `add` among them (InstructEdit's mask is then the block that
 something is put on), and each kind by itself; `first N`, those scenes at each encoding ratio. `inversion` rows have
-`psnr_inversion` (dB): pictures inverted and denoised again under their own full captions, without guidance, against the
-autoencoder's round trip.
+`psnr_inversion` (dB): latents inverted and denoised again under their own full captions, without guidance, against
+themselves; the peak is the range of each picture's latents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,12 +37,15 @@ from ..editors import (
     EditRequest,
     InpaintConfig,
     InstructEditConfig,
-    Instruction,
     IP2PConfig,
     MDPConfig,
+    TextGuidance,
+    caption_schedule,
+    invert,
     make_editor,
     name_of,
     overlay_mask,
+    sample,
 )
 from .blocks.pairs import EditPairs, make_pairs
 from .outcome import (
@@ -53,9 +56,7 @@ from .outcome import (
     measure_all,
     psnr,
     request_from_pairs,
-    round_trip,
     save_sheet,
-    squared_error,
     summarise,
 )
 from .table import Document, Row, make_document
@@ -63,7 +64,6 @@ from .table import Document, Row, make_document
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 INVERSION_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _BY_KIND = ("unedited", "instructedit", "instructedit-true")
-_UNGUIDED = 1 + 1e-6
 """Editors demand a guidance scale above 1; this one changes no digit that is shown."""
 
 
@@ -252,26 +252,24 @@ def _sweep_ratios(
     return found
 
 
+@torch.no_grad()
 def _measure_inversion(config: InstructEditBenchConfig, size: int, backbone: Backbone, progress: Progress) -> list[Row]:
-    """How much of a picture an inversion and an unguided denoising under the same caption lose, at each ratio."""
+    """How much of a picture's latents an inversion and an unguided denoising under one caption lose, at each ratio."""
     count = config.inversion_scenes
     pairs = twin_pairs(config.split, count, size, config.batch)
+    guidance = TextGuidance(guidance_scale=1.0)
     rows: list[Row] = []
     for place, ratio in enumerate(INVERSION_RATIOS if count else ()):
-        options = {"steps": config.inversion_steps, "encoding_ratio": ratio, "guidance_scale": _UNGUIDED}
-        editor = make_editor(replace(config.instructedit, **options, keep_outside="paper"), backbone)
+        schedule = caption_schedule(backbone, config.inversion_steps, ratio=ratio)
         found: list[float] = []
         for batch in pairs:
-            image = batch.source.to(backbone.device)
-            captions = tuple(Captions(source=s.scene.caption, target=s.scene.caption) for s in batch.specs)
-            request = EditRequest(
-                image=image,
-                instructions=(Instruction(text="change nothing"),),
-                mask=torch.ones_like(image[:, :1]),
-                captions=captions,
-            )
-            error = squared_error(editor.edit(request).image.cpu(), round_trip(batch, backbone))
-            found += [psnr(value) for value in error.mean((1, 2, 3)).tolist()]
+            clean = backbone.scale_latents(backbone.encode(batch.source.to(backbone.device)))
+            texts = backbone.embed([spec.scene.caption for spec in batch.specs])
+            run = {"guidance": guidance, "conditioning": backbone.condition(("text",), texts), "schedule": schedule}
+            path = invert(backbone, clean, **run)
+            error = (sample(backbone, path[-1], generators=(), **run) - clean).pow(2).mean((1, 2, 3))
+            peak = clean.amax((1, 2, 3)) - clean.amin((1, 2, 3))
+            found += [psnr(value) for value in (error / peak**2).tolist()]
         name = f"first {count}, encoding_ratio={ratio:g}"
         rows.append({"method": "inversion", "set": name, "pictures": count, "psnr_inversion": sum(found) / count})
         progress("inversion", place + 1, len(INVERSION_RATIOS))

@@ -79,13 +79,17 @@ if TYPE_CHECKING:
     from .core.backbone import Architecture as Architecture
     from .core.backbone import Backbone as Backbone
     from .core.backbone import Conditioning as Conditioning
+    from .core.guidance import TextGuidance as TextGuidance
+    from .core.inversion import invert as invert
     from .core.objective import diffusion_loss as diffusion_loss
+    from .core.sampling import sample as sample
     from .diffedit import DiffEdit as DiffEdit
     from .foi import FoI as FoI
     from .inpaint import Inpaint as Inpaint
     from .instructedit import InstructEdit as InstructEdit
     from .ip2p import IP2P as IP2P
     from .mdp import MDP as MDP
+    from .parts.caption_pass import caption_schedule as caption_schedule
     from .parts.captioner import load_captioner as load_captioner
     from .parts.grounding import Grounder as Grounder
     from .parts.grounding import load_grounder as load_grounder
@@ -105,13 +109,17 @@ _LAZY = {
     "Architecture": ".core.backbone",
     "Backbone": ".core.backbone",
     "Conditioning": ".core.backbone",
+    "TextGuidance": ".core.guidance",
+    "invert": ".core.inversion",
     "diffusion_loss": ".core.objective",
+    "sample": ".core.sampling",
     "DiffEdit": ".diffedit",
     "FoI": ".foi",
     "Inpaint": ".inpaint",
     "InstructEdit": ".instructedit",
     "IP2P": ".ip2p",
     "MDP": ".mdp",
+    "caption_schedule": ".parts.caption_pass",
     "load_captioner": ".parts.captioner",
     "Grounder": ".parts.grounding",
     "load_grounder": ".parts.grounding",
