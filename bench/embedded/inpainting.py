@@ -57,7 +57,7 @@ class InpaintingRecipe:
     inside_weight: float = 4.0
     """Weight of latents under the mask against 1 for the rest, which is known."""
     optimize: OptimizeConfig = field(
-        default_factory=lambda: OptimizeConfig(steps=1500, learning_rate=5e-4, warmup_steps=50, ema_decay=0.995)
+        default_factory=lambda: OptimizeConfig(steps=1600, learning_rate=5e-4, warmup_steps=50, ema_decay=0.995)
     )
 
 
