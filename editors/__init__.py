@@ -15,6 +15,7 @@ from .core.checkpoint import CheckpointPreset as CheckpointPreset
 from .core.checkpoint import FoIPreset as FoIPreset
 from .core.checkpoint import InstructPreset as InstructPreset
 from .core.checkpoint import check_kind as check_kind
+from .core.checkpoint import fingerprint_checkpoint as fingerprint_checkpoint
 from .core.checkpoint import load_preset as load_preset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint
 from .core.chunking import in_chunks as in_chunks

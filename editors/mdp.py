@@ -34,6 +34,8 @@ class MDP(CaptionEditor[MDPConfig]):
         config = config or MDPConfig()
         tools = tools or Tools(backbone, language=config.language, captioner=config.captioner)
         super().__init__(backbone, config, tools)
+        preset = backbone.preset.caption.mix_until
+        self.until = max(preset, config.mix_from) if config.mix_until is None else config.mix_until
         self._inverter = Inverter(backbone)
 
     def _run(self, request: EditRequest) -> PassResult:
@@ -44,16 +46,16 @@ class MDP(CaptionEditor[MDPConfig]):
         guidance = MixedGuidance(
             guidance=TextGuidance(guidance_scale=self.settings.guidance_scale),
             source=_path_noise(prepared),
-            weights=mixing_weights(self.config, prepared.schedule.steps),
+            weights=mixing_weights(self.config, prepared.schedule.steps, until=self.until),
             schedule=prepared.schedule,
         )
         image = prepared.denoise(cells, guidance=guidance)
         return prepared.result(image, masks, warnings=warnings, settings={"weights": guidance.weights})
 
 
-def mixing_weights(config: MDPConfig, steps: int) -> tuple[float, ...]:
-    """w of each denoising step: the factor inside the window, by its schedule, and 0 elsewhere."""
-    first, last = round(config.mix_from * steps), round(config.mix_until * steps)
+def mixing_weights(config: MDPConfig, steps: int, *, until: float) -> tuple[float, ...]:
+    """w of each denoising step: the factor from `mix_from` to `until`, by its schedule, and 0 elsewhere."""
+    first, last = round(config.mix_from * steps), round(until * steps)
     weights = [0.0] * steps
     for step in range(first, last):
         passed = (step - first) / (last - first)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
-from ..editors import Image, InputError, Instruction, ModelError
+from ..editors import Image, InputError, Instruction, ModelError, fingerprint_checkpoint
 from .check import check_editor_is_there
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
@@ -137,6 +137,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "strengths": self.strengths,
             "editor": self.editor.name,
             "model": str(self.editor.model),
+            "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
             "editor options": asdict(self.editor.chosen),
             "edit rate": self.edit_rate,
             "edit count": self.edit_count,

@@ -194,8 +194,9 @@ class EditSession:
             SessionError: naming the first setting that differs.
         """
         given = json.loads(json.dumps(settings, default=str))
-        for name in sorted(given):
-            was, now = self.settings.get(name), given.get(name)
+        # A session that was begun by an older version does not know every setting of today's.
+        for name in sorted(given.keys() & self.settings.keys()):
+            was, now = self.settings[name], given[name]
             if was != now:
                 raise SessionError(
                     f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "

@@ -4,6 +4,7 @@ A checkpoint is a folder in diffusers layout (or a hub id). A file `maskedit.jso
 carry its own settings; without one, the published values of the papers hold.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.resources import files
@@ -20,6 +21,7 @@ CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting"]
 """What a UNet reads beside the noisy latents: a condition picture, nothing, or a mask and the masked picture."""
 EMBEDDED = "embedded"
 PRESET_FILE = "maskedit.json"
+_PARTS_READ, _PART_BYTES = 16, 1 << 16
 PUBLISHED: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
     "text-to-image": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -111,11 +113,13 @@ class CaptionPreset:
     """theta: level of the normalised noise difference that counts as inside DiffEdit's mask."""
     mask_resize: MaskResize = "nearest"
     """How masks come to the latents."""
+    mix_until: float = 0.5
+    """Share of MDP's steps after which the noise of the source's path no longer takes part."""
 
     def __post_init__(self) -> None:
         _at_least(self, steps=1)
         _above_one(self, "guidance_scale")
-        _shares(self, "encoding_ratio", "mask_threshold")
+        _shares(self, "encoding_ratio", "mask_threshold", "mix_until")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +174,25 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
     if model.count("/") != 1 or named.is_absolute() or model.startswith((".", "~")):
         raise ModelError(f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}")
     return model
+
+
+def fingerprint_checkpoint(config: BackboneConfig, kind: CheckpointKind) -> str:
+    """What tells a checkpoint from another one in the same place; of one on the hub, its name and revision.
+
+    Of each file of weights only parts are read, since a checkpoint has gigabytes; training changes all of them.
+    """
+    location = locate_checkpoint(config, kind)
+    if isinstance(location, str):
+        return f"{location}@{config.revision or 'default branch'}"
+    digest = hashlib.sha1(usedforsecurity=False)
+    for path in sorted([*location.rglob("*.safetensors"), *location.rglob("*.json")]):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(location)} {size}".encode())
+        with path.open("rb") as file:
+            for part in range(_PARTS_READ):
+                file.seek(part * size // _PARTS_READ)
+                digest.update(file.read(min(_PART_BYTES, size // _PARTS_READ + 1)))
+    return digest.hexdigest()
 
 
 def check_kind(

@@ -96,8 +96,9 @@ class MDPConfig(CaptionConfig):
 
     mix_from: float = 0.0
     """Share of the steps after which the noise of the source's path takes part, in [0, 1]."""
-    mix_until: float = 0.5
-    """Share of the steps after which it no longer does, in [0, 1]; later = closer to the source."""
+    mix_until: float | None = None
+    """Share of the steps after which it no longer does, in [0, 1]; later = closer to the source. None = the
+    checkpoint's own preset; 0.5 for published ones."""
     mix_factor: float = 1.0
     """Weight of the source's noise at the start of that window, in [0, 1]; published: 1."""
     mix_schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -106,9 +107,10 @@ class MDPConfig(CaptionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("mix_from", "mix_until", "mix_factor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
-        if self.mix_from > self.mix_until:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value:g}")
+        if self.mix_until is not None and self.mix_from > self.mix_until:
             raise ValueError(f"mix_from must be at most mix_until, got {self.mix_from:g} and {self.mix_until:g}")
 
 

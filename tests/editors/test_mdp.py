@@ -7,7 +7,16 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from maskedit.editors import MDP, Captions, EditRequest, Instruction, MDPConfig, ModelError
+from maskedit.editors import (
+    MDP,
+    CaptionPreset,
+    Captions,
+    CheckpointPreset,
+    EditRequest,
+    Instruction,
+    MDPConfig,
+    ModelError,
+)
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.mdp import mixing_weights
 from maskedit.editors.parts.caption_pass import Inverter, caption_scheduler, prepare_captions
@@ -79,7 +88,16 @@ def test_the_longer_the_path_s_noise_is_used_the_closer_to_the_picture(
     ],
 )
 def test_weights_follow_window_factor_and_schedule(options: dict[str, Any], expected: tuple[float, ...]) -> None:
-    assert mixing_weights(MDPConfig(**options), 10) == pytest.approx(expected)
+    config = MDPConfig(**{"mix_until": 0.5, **options})
+    assert mixing_weights(config, 10, until=config.mix_until) == pytest.approx(expected)
+
+
+def test_the_window_is_the_checkpoint_s_unless_said(sd_variant: Callable[..., Backbone]) -> None:
+    assert MDP(sd_variant()).until == 0.5
+    backbone = sd_variant(preset=CheckpointPreset(caption=CaptionPreset(mix_until=0.2)))
+    assert MDP(backbone).until == 0.2
+    assert MDP(backbone, MDPConfig(mix_until=0.7)).until == 0.7
+    assert MDP(backbone, MDPConfig(mix_from=0.4)).until == 0.4
 
 
 def test_a_mask_that_is_given_confines_the_edit(sd_backbone: Backbone, pictures: Pictures) -> None:

@@ -16,6 +16,7 @@ from maskedit.editors import (
     FoIPreset,
     InstructPreset,
     ModelError,
+    fingerprint_checkpoint,
     load_preset,
     locate_checkpoint,
 )
@@ -134,6 +135,23 @@ def test_what_an_editor_needs_decides_which_checkpoint_is_meant(
     monkeypatch.setattr("maskedit.editors.core.checkpoint.files", lambda package: tmp_path)
     folder = place(tmp_path / kind)
     assert locate_checkpoint(BackboneConfig(model="embedded"), kind) == folder
+
+
+def test_a_checkpoint_that_was_replaced_is_told_from_the_one_before(tmp_path: Path) -> None:
+    folder = place(tmp_path / "mine")
+    weights = folder / "unet" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(bytes(3_000_000))
+    config = BackboneConfig(model=str(folder))
+    before = fingerprint_checkpoint(config, "text-to-image")
+    assert before == fingerprint_checkpoint(config, "text-to-image")
+    shutil.copytree(folder, tmp_path / "copy")
+    assert fingerprint_checkpoint(BackboneConfig(model=str(tmp_path / "copy")), "text-to-image") == before
+    # Only parts are read; that trained weights differ in all of them is what this relies on.
+    weights.write_bytes(b"x" + bytes(2_999_999))
+    assert fingerprint_checkpoint(config, "text-to-image") != before
+    hub = BackboneConfig(model="owner/name", revision="abc")
+    assert fingerprint_checkpoint(hub, "text-to-image") == "owner/name@abc"
 
 
 def test_a_checkpoint_in_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_what_depends_on_the_checkpoint_is_left_open(kind: type[CaptionConfig]) 
         (DiffEditConfig, {"mask_strength": 0.0}, "mask_strength must be in"),
         (DiffEditConfig, {"mask_clip": 0.0}, "mask_clip must be above 0"),
         (MDPConfig, {"mix_factor": 1.5}, "mix_factor must be in"),
-        (MDPConfig, {"mix_from": 0.6}, "mix_from must be at most mix_until, got 0.6 and 0.5"),
+        (MDPConfig, {"mix_from": 0.6, "mix_until": 0.5}, "mix_from must be at most mix_until, got 0.6 and 0.5"),
     ],
 )
 def test_values_out_of_range_are_refused(kind: Any, options: dict[str, Any], message: str) -> None:
