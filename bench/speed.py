@@ -197,7 +197,7 @@ def count_unet_tera(architecture: Architecture, size: int) -> float:
     side = size // backbone.vae_scale_factor
     latents = torch.empty(1, backbone.latent_channels, side, side, device="meta")
     embeds = torch.empty(1, _TOKENS, int(backbone.unet.config.cross_attention_dim), device="meta")
-    conditioning = Conditioning(branches=("text",), embeds=embeds, image=latents)
+    conditioning = Conditioning(branches=("text",), embeds=embeds, channels=latents)
     counter = FlopCounterMode(display=False)
     with counter:
         backbone.predict(latents, torch.zeros(1, device="meta"), conditioning)

@@ -12,13 +12,13 @@ from maskedit.app.demo_pictures import (
     save_strips,
 )
 from maskedit.bench.outcome import METRICS, measure_outcome
-from maskedit.editors import Backbone, BackboneConfig, load_image
+from maskedit.editors import Backbone, BackboneConfig, CheckpointPreset, InstructPreset, load_image
 
 
 @pytest.mark.parametrize("instructions", [1, 2])
 def test_pictures_are_edited_measured_and_shown(instructions: int, ip2p_folder: Path, tmp_path: Path) -> None:
     backbone = Backbone.load(BackboneConfig(model=str(ip2p_folder)))
-    backbone.preset = type(backbone.preset)(steps=2)
+    backbone.preset = CheckpointPreset(instruct=InstructPreset(steps=2))
     steps: list[int] = []
     found = edit_pictures(backbone, instructions=instructions, count=2, step=steps.append)
     assert sum(steps) == 4

@@ -84,7 +84,11 @@ def test_flags_join_to_the_options_of_any_editor_that_has_them() -> None:
         ("foi", {"language": {"temperature": 3.0}}, r"^--language.temperature must be in \[0, 2\], got 3"),
         ("inpaint", {"grounding": {"box_threshold": 1.0}}, r"^--grounding.box-threshold must be in \[0, 1\), got 1"),
         ("mdp", {"captioner": {"max_new_tokens": 0}}, r"^--captioner.max-new-tokens must be at least 1, got 0"),
-        ("mdp", {"mdp": {"mix_from": 0.9, "mix_until": 0.5}}, r"^--mdp.mix-from must be at most --mdp.mix-until, got 0.9 and 0.5"),
+        (
+            "mdp",
+            {"mdp": {"mix_from": 0.9, "mix_until": 0.5}},
+            r"^--mdp.mix-from must be at most --mdp.mix-until, got 0.9 and 0.5",
+        ),
         ("diffedit", {"shared": {"encoding_ratio": 0.0}}, r"^--encoding-ratio must be in \(0, 1\], got 0"),
         (
             "instructedit",
