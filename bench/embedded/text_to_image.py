@@ -59,7 +59,7 @@ class TextToImageRecipe(NetworkRecipe):
     """Shards of views that are rendered a second time, with something on one of the blocks."""
     views: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(shards=15))
     optimize: OptimizeConfig = field(
-        default_factory=lambda: OptimizeConfig(steps=2900, learning_rate=8e-4, warmup_steps=200, ema_decay=0.999)
+        default_factory=lambda: OptimizeConfig(steps=5300, learning_rate=8e-4, warmup_steps=200, ema_decay=0.999)
     )
 
 
