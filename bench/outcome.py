@@ -229,7 +229,7 @@ def _iou(mask: Bool[Tensor, "1 height width"], truth: Bool[Tensor, "1 height wid
     return float((mask & truth).sum()) / max(1.0, float((mask | truth).sum()))
 
 
-def save_sheet(columns: Sequence[Image], path: Path, *, rows: int = 12) -> None:
+def save_sheet(columns: Sequence[Float[Tensor, "_ 3 _ _"]], path: Path, *, rows: int = 12) -> None:
     """Save pictures at twice their size as a table: one column each, one row per scene that all of them have."""
     size = 2 * columns[0].shape[-1]
     sheet = [
