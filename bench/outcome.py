@@ -31,7 +31,6 @@ from ..editors import (
     Backbone,
     Editor,
     EditRequest,
-    Image,
     Instruction,
     NothingFoundError,
     ParseError,
