@@ -64,7 +64,7 @@ from .table import Document, Row, make_document
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 INVERSION_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _BY_KIND = ("unedited", "instructedit", "instructedit-true")
-"""Editors demand a guidance scale above 1; this one changes no digit that is shown."""
+"""Rows that are also told by kind of edit."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ Differs from the paper: the inversion reads the source caption, as InstructEdit'
 the source caption empty for that); and the mask needs no guidance, whose scale and empty text cancel out in it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,12 +16,12 @@ from torch import Tensor
 from .core.backbone import Backbone
 from .core.errors import NothingFoundError
 from .core.sampling import draw_noise, make_generators
-from .core.types import Mask
+from .core.types import LatentMask, Mask
 from .parts.canvas import PassResult, given_masks
 from .parts.caption_editor import CaptionEditor
 from .parts.caption_options import DiffEditConfig
-from .parts.caption_pass import Inverter, caption_schedule, latent_mask, prepare_captions
-from .parts.masks import difference_map, grid_to_mask
+from .parts.caption_pass import caption_schedule, latent_mask, prepare_captions
+from .parts.masks import difference_map, grid_to_mask, union
 from .parts.request import EditRequest
 from .parts.tools import Tools
 
@@ -37,18 +39,26 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
         preset = backbone.preset.caption
         self.ratio = config.encoding_ratio or preset.encoding_ratio
         self.threshold = config.mask_threshold or preset.mask_threshold
-        self._inverter = Inverter(backbone)
+        self._inverter = tools.inverter
 
     def _find(self, request: EditRequest) -> tuple[Mask, ...]:
-        given = given_masks(request)
-        if all(mask is not None for mask in given):
-            return tuple(mask for mask in given if mask is not None)
-        grid = (self.difference(request) > self.threshold).float()
+        return _fill(given_masks(request), self._grid(request), *request.image.shape[-2:])
+
+    def _grid(self, request: EditRequest) -> LatentMask | None:
+        """Cells of DiffEdit's own mask; None where every instruction brings one.
+
+        Raises:
+            NothingFoundError: if a picture has none.
+        """
+        if all(mask is not None for mask in given_masks(request)):
+            return None
+        difference = self.difference(request)
         # The only wait for the device before the edit: an empty mask must stop it.
-        if bool((grid.amax((1, 2, 3)) == 0).any()):
-            raise NothingFoundError(request.captions[0].target, score=0.0, threshold=self.threshold)
-        own = grid_to_mask(grid, *request.image.shape[-2:])
-        return tuple(own if mask is None else mask for mask in given)
+        peaks = difference.amax((1, 2, 3)).tolist()
+        for peak, captions in zip(peaks, request.captions, strict=True):
+            if peak <= self.threshold:
+                raise NothingFoundError(captions.target, score=peak, threshold=self.threshold)
+        return (difference > self.threshold).float()
 
     @torch.no_grad()
     def difference(self, request: EditRequest) -> Float[Tensor, "batch 1 latent_height latent_width"]:
@@ -74,9 +84,22 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
         return difference_map(difference.unflatten(0, (count, maps)), clip=config.mask_clip)
 
     def _run(self, request: EditRequest) -> PassResult:
-        masks = self._find(request)
+        given, own = given_masks(request), self._grid(request)
         prepared = prepare_captions(request, self.backbone, self.settings, self._inverter, ratio=self.ratio)
-        cells, warnings = latent_mask(masks, prepared.latent_size, self.settings.mask_resize)
-        image = prepared.denoise(cells, blend=self.config.blend)
+        # Its own mask is made of latent cells already; only those that are brought have to be put on them.
+        cells: list[LatentMask] = [] if own is None else [own]
+        warnings: tuple[str, ...] = ()
+        brought = [mask for mask in given if mask is not None]
+        if brought:
+            put, warnings = latent_mask(brought, prepared.latent_size, self.settings.mask_resize)
+            cells.append(put)
+        image = prepared.denoise(union(cells), blend=self.config.blend)
+        masks = _fill(given, own, *request.image.shape[-2:])
         settings = {"encoding_ratio": self.ratio, "mask_threshold": self.threshold}
         return prepared.result(image, masks, warnings=warnings, settings=settings)
+
+
+def _fill(given: Sequence[Mask | None], own: LatentMask | None, height: int, width: int) -> tuple[Mask, ...]:
+    """Masks at picture size: the given ones, and `own` where there is none."""
+    found = None if own is None else grid_to_mask(own, height, width)
+    return tuple(mask for each in given if (mask := found if each is None else each) is not None)

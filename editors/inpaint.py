@@ -40,12 +40,17 @@ class Inpaint(GroundedEditor[InpaintConfig]):
         schedule = caption_schedule(backbone, settings.steps, levels=request.noise_levels)
         generators = make_generators(request.seeds, backbone.device)
         guidance = TextGuidance(guidance_scale=settings.guidance_scale)
-        clean = backbone.scale_latents(backbone.encode(request.image, keep=request.condition is None))
-        size = (clean.shape[-2], clean.shape[-1])
+        factor = backbone.vae_scale_factor
+        size = (request.image.shape[-2] // factor, request.image.shape[-1] // factor)
         cells, warnings = latent_mask(masks, size, self.settings.mask_resize)
+        noise = draw_noise(generators, (backbone.latent_channels, *size), torch.float32)
+        # From pure noise nothing of the picture is seen; dataset updates begin with noise of a lower level on it.
+        clean = None
+        if request.noise_levels is not None:
+            clean = backbone.scale_latents(backbone.encode(request.image, keep=request.condition is None))
         latents = sample(
             backbone,
-            schedule.start(clean, draw_noise(generators, clean.shape[1:], clean.dtype)),
+            schedule.start(clean, noise),
             conditioning=self._conditions(request, guidance.branches, union(masks), cells),
             guidance=guidance,
             schedule=schedule,

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .core.backbone import Backbone
+from .core.errors import InputError
 from .core.guidance import MixedGuidance, TextGuidance
 from .parts.canvas import PassResult, given_masks, given_or_whole
 from .parts.caption_editor import CaptionEditor
 from .parts.caption_options import MDPConfig
-from .parts.caption_pass import CaptionPass, Inverter, latent_mask, prepare_captions
+from .parts.caption_pass import CaptionPass, latent_mask, prepare_captions
 from .parts.request import EditRequest
 from .parts.tools import Tools
 
@@ -34,14 +35,19 @@ class MDP(CaptionEditor[MDPConfig]):
         config = config or MDPConfig()
         tools = tools or Tools(backbone, language=config.language, captioner=config.captioner)
         super().__init__(backbone, config, tools)
-        preset = backbone.preset.caption.mix_until
-        self.until = max(preset, config.mix_from) if config.mix_until is None else config.mix_until
-        self._inverter = Inverter(backbone)
+        self.until = backbone.preset.caption.mix_until if config.mix_until is None else config.mix_until
+        if config.mix_from > self.until:
+            raise InputError(
+                f"mix_from {config.mix_from:g} is past the checkpoint's mix_until of {self.until:g}: set mix_until, too"
+            )
+        self._inverter = tools.inverter
 
     def _run(self, request: EditRequest) -> PassResult:
-        prepared = prepare_captions(request, self.backbone, self.settings, self._inverter, ratio=1.0)
+        prepared = prepare_captions(
+            request, self.backbone, self.settings, self._inverter, ratio=1.0, restores=_is_confined(request)
+        )
         masks, cells, warnings = given_or_whole(request), None, ()
-        if any(mask is not None for mask in given_masks(request)):
+        if _is_confined(request):
             cells, warnings = latent_mask(masks, prepared.latent_size, self.settings.mask_resize)
         guidance = MixedGuidance(
             guidance=TextGuidance(guidance_scale=self.settings.guidance_scale),
@@ -51,6 +57,11 @@ class MDP(CaptionEditor[MDPConfig]):
         )
         image = prepared.denoise(cells, guidance=guidance)
         return prepared.result(image, masks, warnings=warnings, settings={"weights": guidance.weights})
+
+
+def _is_confined(request: EditRequest) -> bool:
+    """Whether there is anything outside the masks: in a scene, every view that has none is given all ones."""
+    return any(mask is not None and bool((mask < 1).any()) for mask in given_masks(request))
 
 
 def mixing_weights(config: MDPConfig, steps: int, *, until: float) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """The common body of the editors that read captions: settings, tools, planning, and masks found by grounding."""
 
+import time
 from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
@@ -87,9 +88,11 @@ class GroundedEditor(CaptionEditor[GroundedT]):
         Raises:
             NothingFoundError: if an object is not found.
         """
+        start = time.perf_counter()
         found, grounding = self._ground(request)
         result = edit_on_canvas(found, self.backbone, self.config, self._run, name=self.name)
-        return replace(result, trace=replace(result.trace, grounding=grounding))
+        seconds = time.perf_counter() - start
+        return replace(result, trace=replace(result.trace, grounding=grounding, seconds=seconds))
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """The masks an edit of the same request would use; no diffusion model runs.

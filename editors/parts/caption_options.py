@@ -60,7 +60,7 @@ class DiffEditConfig(InversionConfig):
     """Settings of DiffEdit (arXiv 2210.11427)."""
 
     mask_threshold: float | None = None
-    """theta: level of the normalised noise difference that counts as inside, in (0, 1]; published: 0.5."""
+    """theta: level of the normalised noise difference that counts as inside, in (0, 1); published: 0.5."""
     mask_maps: int = 10
     """Differences averaged, each under its own noise, at least 1."""
     mask_strength: float = 0.5
@@ -70,8 +70,8 @@ class DiffEditConfig(InversionConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mask_threshold is not None and not 0 < self.mask_threshold <= 1:
-            raise ValueError(f"mask_threshold must be in (0, 1], got {self.mask_threshold:g}")
+        if self.mask_threshold is not None and not 0 < self.mask_threshold < 1:
+            raise ValueError(f"mask_threshold must be in (0, 1), got {self.mask_threshold:g}")
         if self.mask_maps < 1:
             raise ValueError(f"mask_maps must be at least 1, got {self.mask_maps}")
         if not 0 < self.mask_strength <= 1:

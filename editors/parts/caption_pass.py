@@ -5,7 +5,11 @@ own caption up to the encoding ratio, then denoised under the edited caption; ou
 put back after every step (InstructEdit, Eq. 4).
 
 In a scene two pictures enter: the path that is edited starts from the current render, while what is put back outside
-the mask comes from the original photo. Where both are the same picture, this is the method for pictures, bit for bit.
+the mask comes from the original photo. Where both are the same picture, this is the method for pictures, bit for bit
+for one view at a time (sums in a batch of several differ in their last bits).
+
+Differs from the paper: pictures keep their aspect, the longest side at the checkpoint's size and padded to whole latent
+cells, where the published code squashes them to a square.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +36,8 @@ from .request import Captions, EditRequest
 
 LatentPath: TypeAlias = Float[Tensor, "points batch channels latent_height latent_width"]
 """Latents of an inversion, from clean to noisy."""
-_PATHS_KEPT = 256
+_PATHS_KEPT = 2048
+"""Photos of a scene; their paths stand in main memory, about 2 MB each at 512 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,32 +112,36 @@ class Inverter:
         self._backbone = backbone
         self._paths: Remembered[LatentPath] = Remembered(_PATHS_KEPT)
 
-    def invert(self, image: Image, captions: Sequence[Captions], schedule: DDIMSchedule, *, keep: bool) -> LatentPath:
+    def invert(
+        self, image: Image, captions: Sequence[Captions], schedule: DDIMSchedule, *, keep: bool, is_photo: bool = True
+    ) -> LatentPath:
         """The path of each picture, under its source caption and without guidance.
 
         Args:
             image: at working size.
             captions: one for each picture.
             schedule: the denoising schedule that will be run from the end of the path.
-            keep: whether the pictures come again: those of a scene's photos do, its renders do not.
+            keep: whether to remember the paths: those of a scene's photos come again.
+            is_photo: whether the pictures' latents are worth remembering; a render never comes again.
         """
         if not keep:
-            return self._run(image, [c.source for c in captions], schedule)
+            return self._run(image, [c.source for c in captions], schedule, keep=is_photo)
         times = tuple(schedule.timesteps.flatten().tolist())
 
         def one(row: int) -> LatentPath:
-            return self._run(image[row : row + 1], [captions[row].source], schedule)
+            path = self._run(image[row : row + 1], [captions[row].source], schedule, keep=is_photo)
+            return path.cpu()
 
         keys = [(picture_key(image[i]), captions[i].source, times) for i in range(len(image))]
         paths = [self._paths.get(key, lambda row=row: one(row)) for row, key in enumerate(keys)]
-        return torch.cat(paths, 1)
+        return torch.cat(paths, 1).to(self._backbone.device)
 
-    def _run(self, image: Image, sources: Sequence[str], schedule: DDIMSchedule) -> LatentPath:
+    def _run(self, image: Image, sources: Sequence[str], schedule: DDIMSchedule, *, keep: bool) -> LatentPath:
         backbone = self._backbone
         guidance = TextGuidance(guidance_scale=1.0)
         return invert(
             backbone,
-            backbone.scale_latents(backbone.encode(image)),
+            backbone.scale_latents(backbone.encode(image, keep=keep)),
             conditioning=backbone.condition(guidance.branches, backbone.embed(sources), batch=len(image)),
             guidance=guidance,
             schedule=schedule,
@@ -228,6 +237,7 @@ def prepare_captions(
     inverter: Inverter,
     *,
     ratio: float,
+    restores: bool = True,
 ) -> CaptionPass:
     """Invert the pictures of a planned request at working size.
 
@@ -237,11 +247,14 @@ def prepare_captions(
         settings: of the run.
         inverter: remembers the paths of a scene's photos.
         ratio: encoding ratio; levels in the request take its place.
+        restores: whether anything of the preserved picture will be put back.
     """
     schedule = caption_schedule(backbone, settings.steps, ratio=ratio, levels=request.noise_levels)
     is_render = request.condition is not None
-    path = inverter.invert(request.image, request.captions, schedule, keep=False)
-    background = inverter.invert(request.preserved, request.captions, schedule, keep=True) if is_render else path
+    path = inverter.invert(request.image, request.captions, schedule, keep=False, is_photo=not is_render)
+    background = path
+    if is_render and restores:
+        background = inverter.invert(request.preserved, request.captions, schedule, keep=True)
     return CaptionPass(
         backbone=backbone,
         settings=settings,

@@ -156,7 +156,7 @@ class EditTrace:
 
     editor: str
     prompt: str = ""
-    """The text the model saw."""
+    """The text the model saw; where each picture has its own captions, that of the first."""
     keywords: tuple[str, ...] = ()
     captions: tuple[Captions, ...] = ()
     """Of each picture, where the editor reads captions."""
@@ -178,7 +178,8 @@ class EditTrace:
     def of_image(self, row: int, count: int) -> "EditTrace":
         """The trace of one image of a batch of `count`, with its share of the time."""
         own = {name: getattr(self, name)[row : row + 1] for name in PER_IMAGE}
-        return replace(self, seconds=self.seconds / count, **own)
+        prompt = self.captions[row].target if self.captions else self.prompt
+        return replace(self, prompt=prompt, seconds=self.seconds / count, **own)
 
 
 PER_IMAGE = ("captions", "grounding", "mask_area", "outside_change", "outside_change_unkept")

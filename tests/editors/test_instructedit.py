@@ -1,6 +1,7 @@
 """InstructEdit: parse, ground, invert, denoise inside the mask; the specification's invariants I1 to I6 and I11."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -202,6 +203,25 @@ def test_in_a_scene_the_render_is_edited_and_the_photo_kept(
     again = found.edit(request(render, condition=photo))
     assert backbone.counts["unet"] == 15 + 10
     assert torch.equal(again.image, result.image)
+
+
+def test_renders_are_not_remembered(sd_variant: Callable[..., Backbone], pictures: Pictures, grounder: Any) -> None:
+    backbone, photo = sd_variant(), pictures()
+    found = editor(backbone, grounder)
+    for seed in (1, 2, 1):
+        found.edit(request(pictures(seed=seed), condition=photo))
+    assert backbone.counts["image"] == 1 + 3
+
+
+def test_time_spent_on_finding_counts(sd_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    find = grounder.ground
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return find(*arguments)
+
+    grounder.ground = slowly
+    assert editor(sd_backbone, grounder, steps=2).edit(request(pictures())).trace.seconds > 0.3
 
 
 def test_several_instructions_act_where_each_of_them_is(

@@ -13,6 +13,7 @@ from maskedit.editors import (
     Captions,
     CheckpointPreset,
     EditRequest,
+    InputError,
     Instruction,
     MDPConfig,
     ModelError,
@@ -97,7 +98,8 @@ def test_the_window_is_the_checkpoint_s_unless_said(sd_variant: Callable[..., Ba
     backbone = sd_variant(preset=CheckpointPreset(caption=CaptionPreset(mix_until=0.2)))
     assert MDP(backbone).until == 0.2
     assert MDP(backbone, MDPConfig(mix_until=0.7)).until == 0.7
-    assert MDP(backbone, MDPConfig(mix_from=0.4)).until == 0.4
+    with pytest.raises(InputError, match=r"mix_from 0\.4 is past the checkpoint's mix_until of 0\.2"):
+        MDP(backbone, MDPConfig(mix_from=0.4))
 
 
 def test_a_mask_that_is_given_confines_the_edit(sd_backbone: Backbone, pictures: Pictures) -> None:
@@ -115,6 +117,15 @@ def test_i1_an_empty_mask_gives_the_autoencoder_s_round_trip(sd_backbone: Backbo
     image = pictures()
     result = editor(sd_backbone).edit(request(image, mask=torch.zeros(1, 1, 64, 64)))
     torch.testing.assert_close(result.image, round_trip(sd_backbone, image), atol=1e-5, rtol=1e-4)
+
+
+def test_in_a_scene_a_photo_is_inverted_only_where_it_is_put_back(
+    sd_variant: Callable[..., Backbone], pictures: Pictures
+) -> None:
+    for mask, calls in ((torch.ones(1, 1, 64, 64), 2 * STEPS), (torch.eye(64)[None, None], 3 * STEPS)):
+        backbone = sd_variant()
+        editor(backbone).edit(request(pictures(seed=1), condition=pictures(), mask=mask))
+        assert backbone.counts["unet"] == calls
 
 
 def test_the_kind_of_checkpoint_is_checked(backbone: Backbone) -> None:

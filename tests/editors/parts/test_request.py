@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction
+from maskedit.editors import Captions, EditRequest, EditResult, EditTrace, InputError, Instruction
 from maskedit.editors.parts.request import join_results
 
 IMAGE = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -128,3 +128,12 @@ def test_one_part_is_the_whole_itself() -> None:
 
 def test_a_trace_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(asdict(result(slice(0, 2), seconds=1.0, warning="a").trace)))["editor"] == "foi"
+
+
+def test_a_trace_of_one_picture_tells_of_that_picture() -> None:
+    captions = (Captions(source="a", target="red"), Captions(source="b", target="green"))
+    trace = EditTrace(editor="mdp", prompt="red", captions=captions, seconds=3.0, mask_area=(0.1, 0.2))
+    second = trace.of_image(1, 2)
+    assert (second.prompt, second.captions, second.mask_area) == ("green", captions[1:], (0.2,))
+    assert second.seconds == 1.5
+    assert EditTrace(editor="foi", prompt="make it red").of_image(0, 1).prompt == "make it red"
