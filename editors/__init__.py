@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .core.backbone import Conditioning as Conditioning
     from .core.guidance import TextGuidance as TextGuidance
     from .core.inversion import invert as invert
+    from .core.loading import load_configuration as load_configuration
     from .core.objective import diffusion_loss as diffusion_loss
     from .core.sampling import sample as sample
     from .diffedit import DiffEdit as DiffEdit
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from .parts.masks import outside_change as outside_change
     from .parts.tokens import compose_instructions as compose_instructions
     from .parts.tools import Tools as Tools
+    from .parts.tools import read_instructions as read_instructions
 
 _LAZY = {
     "load_editor": ".catalogue",
@@ -112,6 +114,7 @@ _LAZY = {
     "Conditioning": ".core.backbone",
     "TextGuidance": ".core.guidance",
     "invert": ".core.inversion",
+    "load_configuration": ".core.loading",
     "diffusion_loss": ".core.objective",
     "sample": ".core.sampling",
     "DiffEdit": ".diffedit",
@@ -129,6 +132,7 @@ _LAZY = {
     "outside_change": ".parts.masks",
     "compose_instructions": ".parts.tokens",
     "Tools": ".parts.tools",
+    "read_instructions": ".parts.tools",
 }
 
 

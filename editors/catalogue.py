@@ -17,12 +17,15 @@ from .parts.request import Editor
 from .parts.tools import Tools
 
 
-def make_editor(config: EditorConfig, backbone: Backbone, *, api_key: str | None = None) -> Editor:
+def make_editor(
+    config: EditorConfig, backbone: Backbone, *, tools: Tools | None = None, api_key: str | None = None
+) -> Editor:
     """The editor a configuration describes, on a loaded backbone.
 
     Args:
         config: which editor, and its options.
         backbone: a checkpoint of the kind it needs.
+        tools: those of an editor with other settings on the same backbone; None = those that the options name.
         api_key: key of a language server; None = from the environment variable that the options name.
 
     Raises:
@@ -30,7 +33,7 @@ def make_editor(config: EditorConfig, backbone: Backbone, *, api_key: str | None
     """
     if isinstance(config, IP2PConfig):
         return IP2P(backbone, config)
-    tools = Tools(
+    tools = tools or Tools(
         backbone,
         language=config.language,
         captioner=getattr(config, "captioner", None),

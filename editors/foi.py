@@ -51,7 +51,7 @@ class FoI:
         backbone.require("instruct-pix2pix", "foi")
         self.backbone = backbone
         self.config = config or FoIConfig()
-        self._tools = tools or Tools(backbone, language=self.config.language)
+        self.tools = tools or Tools(backbone, language=self.config.language)
         preset = backbone.preset
         self.settings = resolve_run(self.config, preset.instruct, noise_level=preset.foi.noise_level)
         threshold = self.config.mask_threshold
@@ -70,7 +70,7 @@ class FoI:
         """
         if not self.config.split or request.mask is not None:
             return request
-        parts = [part for instruction in request.instructions for part in split_instruction(instruction, self._tools)]
+        parts = [part for instruction in request.instructions for part in split_instruction(instruction, self.tools)]
         return replace(request, instructions=tuple(parts))
 
     def edit(self, request: EditRequest) -> EditResult:

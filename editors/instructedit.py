@@ -10,7 +10,7 @@ from .core.backbone import Backbone
 from .parts.canvas import PassResult, given_or_whole
 from .parts.caption_editor import GroundedEditor
 from .parts.caption_options import InstructEditConfig
-from .parts.caption_pass import Inverter, latent_mask, prepare_captions
+from .parts.caption_pass import latent_mask, prepare_captions
 from .parts.request import EditRequest
 from .parts.tools import Tools
 
@@ -30,7 +30,7 @@ class InstructEdit(GroundedEditor[InstructEditConfig]):
         )
         super().__init__(backbone, config, tools)
         self.ratio = config.encoding_ratio or backbone.preset.caption.encoding_ratio
-        self._inverter = Inverter(backbone)
+        self._inverter = tools.inverter
 
     def _run(self, request: EditRequest) -> PassResult:
         masks = given_or_whole(request)

@@ -43,7 +43,7 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         config.model_for(config.kind),
         flag="--pipeline.editor.model",
     )
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = _load_tokenizer(folder, config)
     if plan is not None:
         check_plan(config, plan, tokenizer)
 
@@ -60,17 +60,12 @@ def check_language_is_there(config: SceneEditorConfig) -> None:
         make_language(options.language)
 
 
-def _load_tokenizer(folder: Path) -> "CLIPTokenizer":
+def _load_tokenizer(folder: Path, config: SceneEditorConfig) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer
 
-    found = {path.name for path in (folder / "tokenizer").glob("*")}
-    # Without its vocabulary a tokenizer comes up empty instead of failing.
-    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
-        raise ModelError(f"tokenizer of the checkpoint {folder} is missing or incomplete: fetch the whole checkpoint")
-    try:
-        return CLIPTokenizer.from_pretrained(str(folder), subfolder="tokenizer", local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"tokenizer of the checkpoint {folder} cannot be loaded: {_first_line(error)}") from error
+    from ..editors import load_configuration
+
+    return load_configuration(CLIPTokenizer, "from_pretrained", "tokenizer", folder, config)
 
 
 def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:

@@ -109,21 +109,12 @@ class SceneEditorConfig(BackboneConfig):
 
         Args:
             backbone: the weights.
-            like: an editor of the same name with other settings, whose segmenter and language model serve on.
+            like: an editor of the same name with other settings, whose segmenter, language model and
+                remembered inversions serve on.
         """
-        from ..editors import MDP, DiffEdit, Inpaint, InstructEdit, make_editor
+        from ..editors import make_editor
 
-        match like, self.chosen:
-            case InstructEdit(), InstructEditConfig() as options:
-                return InstructEdit(backbone, options, tools=like.tools)
-            case DiffEdit(), DiffEditConfig() as options:
-                return DiffEdit(backbone, options, tools=like.tools)
-            case MDP(), MDPConfig() as options:
-                return MDP(backbone, options, tools=like.tools)
-            case Inpaint(), InpaintConfig() as options:
-                return Inpaint(backbone, options, tools=like.tools)
-            case _:
-                return make_editor(self.chosen, backbone)
+        return make_editor(self.chosen, backbone, tools=getattr(like, "tools", None))
 
     def resolved(
         self, name: Literal["sampler", "steps", "guidance_scale", "image_guidance_scale", "encoding_ratio"]

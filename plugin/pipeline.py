@@ -136,7 +136,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "keywords": self.keywords,
             "strengths": self.strengths,
             "editor": self.editor.name,
-            "model": str(self.editor.model),
+            "model": self.editor.model_for(self.editor.kind),
             "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
             "editor options": asdict(self.editor.chosen),
             "edit rate": self.edit_rate,

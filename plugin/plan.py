@@ -5,7 +5,7 @@ made before the first edit, from one photo, and kept in the session: every later
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..editors import (
@@ -94,16 +94,10 @@ def plan_early(config: EditorConfig, instructions: Sequence[Instruction]) -> Sce
         return ScenePlan(instructions=tuple(instructions))
     if config.language.provider != "rules" or config.captioner.enabled:
         return None
-    language = make_language(config.language)
-    readings = [language.parse(each.text) for each in instructions]
-    captions = Captions(
-        source=", ".join(reading.input_caption for reading in readings),
-        target=", ".join(reading.edited_caption for reading in readings),
-    )
-    planned = [
-        Instruction(text=given.text, keyword=given.keyword, strength=given.strength, phrases=reading.phrases)
-        for given, reading in zip(instructions, readings, strict=True)
-    ]
+    from ..editors import read_instructions
+
+    named, captions = read_instructions(instructions, make_language(config.language))
+    planned = [replace(given, phrases=phrases) for given, phrases in zip(instructions, named, strict=True)]
     return ScenePlan(instructions=tuple(planned), captions=(captions,))
 
 

@@ -11,7 +11,7 @@ a checkpoint means to forget what is newer, and undo is an event like any other.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -194,14 +194,11 @@ class EditSession:
             SessionError: naming the first setting that differs.
         """
         given = json.loads(json.dumps(settings, default=str))
-        # A session that was begun by an older version does not know every setting of today's.
-        for name in sorted(given.keys() & self.settings.keys()):
-            was, now = self.settings[name], given[name]
-            if was != now:
-                raise SessionError(
-                    f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "
-                    "former to continue it, or --pipeline.resume False to begin a new edit from its scene"
-                )
+        for name, was, now in _differences(self.settings, given):
+            raise SessionError(
+                f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "
+                "former to continue it, or --pipeline.resume False to begin a new edit from its scene"
+            )
 
     def save_base(self, view: int, image: UInt8[Tensor, "height width 3"]) -> None:
         """Keep the picture an earlier session left of a view; here it stands for the photo."""
@@ -356,3 +353,16 @@ class EditSession:
 
     def _save(self) -> None:
         write_json(self.root / "session.json", self._state)
+
+
+def _differences(began: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Names and both values of settings that differ, options within options as well.
+
+    A session that was begun by an older version does not know every setting of today's, so only shared ones count.
+    """
+    for name in sorted(began.keys() & given.keys()):
+        was, now = began[name], given[name]
+        if isinstance(was, dict) and isinstance(now, dict):
+            yield from ((f"{name}: {inner}", one, other) for inner, one, other in _differences(was, now))
+        elif was != now:
+            yield name, was, now

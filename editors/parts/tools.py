@@ -14,6 +14,7 @@ from ..core.checkpoint import EMBEDDED
 from ..core.chunking import in_chunks
 from ..core.errors import InputError
 from ..core.types import Mask
+from .caption_pass import Inverter
 from .captioner import Captioner, load_captioner
 from .grounding import Found, Grounder, load_grounder
 from .grounding_options import CaptionerConfig, GroundingConfig
@@ -24,7 +25,10 @@ from .request import Captions, EditRequest, Instruction, PhraseTrace
 
 
 class Tools:
-    """The language processor, the captioner and the segmenter of an editor."""
+    """The language processor, the captioner and the segmenter of an editor, and the inversions it remembers.
+
+    An editor with other settings on the same weights goes on with the same tools.
+    """
 
     def __init__(
         self,
@@ -87,6 +91,11 @@ class Tools:
             embedded=self._backbone.name == EMBEDDED,
         )
 
+    @cached_property
+    def inverter(self) -> Inverter:
+        """Who inverts pictures, and remembers the paths of a scene's photos."""
+        return Inverter(self._backbone)
+
 
 def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> EditRequest:
     """The request with captions and, where the editor looks for objects, phrases; what is there already stays.
@@ -108,13 +117,14 @@ def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> 
     described: Sequence[str | None] = (None,) * count
     if tools.captioner is not None:
         described = tools.captioner.describe(request.preserved)
-    readings = {text: _read(request.instructions, text, tools.language) for text in dict.fromkeys(described)}
-    first = readings[described[0]]
+    texts = dict.fromkeys(described)
+    readings = {text: read_instructions(request.instructions, tools.language, text) for text in texts}
+    first, _ = readings[described[0]]
     instructions = tuple(
-        replace(instruction, phrases=parsed.phrases) if lacks_phrases and _lacks_phrases(instruction) else instruction
-        for instruction, parsed in zip(request.instructions, first, strict=True)
+        replace(instruction, phrases=phrases) if lacks_phrases and _lacks_phrases(instruction) else instruction
+        for instruction, phrases in zip(request.instructions, first, strict=True)
     )
-    captions = request.captions or tuple(_join_captions(readings[text], text) for text in described)
+    captions = request.captions or tuple(readings[text][1] for text in described)
     return replace(request, instructions=instructions, captions=captions)
 
 
@@ -122,25 +132,32 @@ def _lacks_phrases(instruction: Instruction) -> bool:
     return instruction.phrases is None and instruction.mask is None
 
 
-def _read(
-    instructions: Sequence[Instruction], description: str | None, language: LanguageProcessor
-) -> list[ParsedInstruction]:
-    """Each instruction read by itself; with a description, each one goes on from what the ones before made of it."""
+def read_instructions(
+    instructions: Sequence[Instruction], language: LanguageProcessor, description: str | None = None
+) -> tuple[tuple[tuple[str, ...], ...], Captions]:
+    """What several instructions name and make of a picture; no picture is needed where none is described.
+
+    Args:
+        instructions: at least one. Each is read by itself; with a description, each goes on from what those before
+            it made of the description.
+        language: who reads.
+        description: what the picture shows; None = captions follow from the instructions alone.
+
+    Returns:
+        For each instruction the phrases to look for, and the captions of all together.
+
+    Raises:
+        ParseError: if an instruction cannot be understood.
+    """
     readings: list[ParsedInstruction] = []
     for instruction in instructions:
-        readings.append(language.parse(instruction.text, description))
-        if description is not None:
-            description = readings[-1].edited_caption
-    return readings
-
-
-def _join_captions(readings: Sequence[ParsedInstruction], description: str | None) -> Captions:
+        so_far = readings[-1].edited_caption if readings and description is not None else description
+        readings.append(language.parse(instruction.text, so_far))
+    sources, targets = [each.input_caption for each in readings], [each.edited_caption for each in readings]
     if description is not None:
-        return Captions(source=readings[0].input_caption, target=readings[-1].edited_caption)
-    return Captions(
-        source=", ".join(reading.input_caption for reading in readings),
-        target=", ".join(reading.edited_caption for reading in readings),
-    )
+        sources, targets = sources[:1], targets[-1:]
+    captions = Captions(source=", ".join(sources), target=", ".join(targets))
+    return tuple(each.phrases for each in readings), captions
 
 
 def split_instruction(instruction: Instruction, tools: Tools) -> tuple[Instruction, ...]:

@@ -25,6 +25,7 @@ from maskedit.editors import (
     IP2PConfig,
     LanguageConfig,
     ModelError,
+    Tools,
     load_editor,
     make_editor,
 )
@@ -49,6 +50,15 @@ def test_each_configuration_has_its_editor(folders: dict[str, Path], name: Edito
     assert editor.config is config
     assert editor.backbone is backbone
     assert isinstance(editor, Editor)
+
+
+@pytest.mark.parametrize("name", [name for name in EDITORS if name != "ip2p"])
+def test_an_editor_goes_on_with_given_tools(folders: dict[str, Path], name: EditorName) -> None:
+    entry = EDITORS[name]
+    backbone = Backbone.load(BackboneConfig(model=str(folders[entry.kind]), device="cpu"), entry.kind)
+    tools = Tools(backbone, language=LanguageConfig())
+    editor: Any = make_editor(entry.config(), backbone, tools=tools)
+    assert editor.tools is tools
 
 
 def test_an_editor_loads_with_its_checkpoint(ip2p_folder: Path) -> None:

@@ -67,6 +67,14 @@ def test_an_incomplete_checkpoint_is_found_out_early(part: str, ip2p_folder: Pat
         check_editor_is_there(SceneEditorConfig(model=str(folder)), RED, fetch=False)
 
 
+def test_what_makes_a_tokenizer_complete_is_what_loading_asks_for(
+    ip2p_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskedit.editors.core.loading._VOCABULARIES", ({"of another kind"},))
+    with pytest.raises(ModelError, match=r"tokenizer of the checkpoint .* is missing or incomplete"):
+        check_editor_is_there(SceneEditorConfig(model=str(ip2p_folder)), RED, fetch=False)
+
+
 @pytest.mark.parametrize(
     ("name", "folder"),
     [

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from maskedit.editors import (
     EDITORS,
@@ -11,11 +13,13 @@ from maskedit.editors import (
     MDP,
     PRESET_FILE,
     DiffEdit,
+    EditRequest,
     FoI,
     Inpaint,
     InputError,
     InstructEdit,
     InstructEditConfig,
+    Instruction,
     IP2PConfig,
 )
 from maskedit.plugin.editor import SCENE_STEPS, SceneEditorConfig
@@ -57,8 +61,27 @@ def test_the_chosen_editor_is_loaded(name: str, kind: type, folder: str, request
     # Other guidance is another editor on the same weights, and the same segmenter and language model.
     other = config.with_guidance(3.0, None).make(backbone, like=editor)
     assert (type(other), other.settings.guidance_scale) == (kind, 3.0)  # type: ignore[attr-defined]
-    if isinstance(editor, InstructEdit | DiffEdit | MDP | Inpaint):
+    if not isinstance(editor, IP2P):
         assert other.tools is editor.tools  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["instructedit", "diffedit", "mdp"])
+def test_other_guidance_keeps_the_inversions_of_photos(captioned: Any, name: str) -> None:
+    config, editor, _, _ = captioned(name)
+    render, photo = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    mask = torch.ones(1, 1, 16, 16).index_fill(-1, torch.arange(8), 0)
+    half = Instruction(text="make the cube red", mask=mask)
+    request = EditRequest(image=render, condition=photo, instructions=(half,))
+    editor.edit(request)
+    calls: list[int] = []
+    handle = editor.backbone.unet.register_forward_pre_hook(lambda *given: calls.append(1))
+    editor.edit(request)
+    known, _ = len(calls), calls.clear()
+    config.with_guidance(3.0, None).make(editor.backbone, like=editor).edit(request)
+    again, _ = len(calls), calls.clear()
+    config.with_guidance(3.0, None).make(editor.backbone).edit(request)
+    handle.remove()
+    assert again == known < len(calls)
 
 
 def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The pipeline: settings that are checked, renders, and an editor that only training loads."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import FoIConfig, InputError, IP2PConfig, ModelError
+from maskedit.editors import FoIConfig, InputError, InstructEditConfig, IP2PConfig, LanguageConfig, ModelError
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.pipeline import MaskeditPipeline, MaskeditPipelineConfig
 from maskedit.plugin.session import Event
@@ -58,6 +59,16 @@ def test_inpainting_draws_noise_levels(config: Any, inpainting_folder: Path) -> 
     config(editor=editor, reconstruct_steps=0).pipeline.check()
     with pytest.raises(InputError, match=r"--pipeline.lower-bound 0.02"):
         config(editor=editor, reconstruct_steps=0, lower_bound=0.01).pipeline.check()
+
+
+def test_settings_of_a_session_hold_no_key(config: Any, sd_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    options = InstructEditConfig(language=LanguageConfig(provider="openai", base_url="http://127.0.0.1:1/v1"))
+    editor = SceneEditorConfig(model=str(sd_folder), name="instructedit", instructedit=options)
+    settings = config(editor=editor).pipeline.session_settings(0)
+    assert settings["editor options"]["language"]["provider"] == "openai"
+    assert settings["editor options"]["language"]["api_key_variable"] == "OPENAI_API_KEY"
+    assert "sk-secret" not in json.dumps(settings, default=str)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Plans: what language decides, how it is stored, and what of it is known before an editor is loaded."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,13 @@ def test_the_early_plan_is_the_editors_own(captioned: Any, instructions: tuple[I
     assert len(language.asked) == len(instructions)
     assert made.instructions[0].phrases == ("red cube",)
     assert made.instructions[0].strength == 0.5
+
+
+def test_the_early_plan_joins_captions_as_editors_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = Captions(source="one", target="another")
+    monkeypatch.setattr("maskedit.editors.parts.tools.read_instructions", lambda *given: ((("cube",),), joined))
+    plan = plan_early(InstructEditConfig(), (BLUE,))
+    assert plan == ScenePlan(instructions=(replace(BLUE, phrases=("cube",)),), captions=(joined,))
 
 
 def test_rules_alone_plan_early() -> None:

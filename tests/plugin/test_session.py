@@ -147,6 +147,18 @@ def test_other_settings_are_named(session: EditSession) -> None:
         session.check_settings({"seed": 1})
 
 
+def test_options_within_options_are_compared_where_both_know_them(tmp_path: Path) -> None:
+    began = {"options": {"steps": 20, "language": {"provider": "rules"}, "dropped": 1}, "photos": [4, 16, 16]}
+    session = EditSession.create(tmp_path, settings=began, start_step=0, edit_start=0, source=None)
+    session.check_settings({"options": {"steps": 20, "new": True, "language": {"provider": "rules", "model": None}}})
+    with pytest.raises(SessionError, match="options: language: provider = 'rules', this command has 'chat'"):
+        session.check_settings({"options": {"language": {"provider": "chat"}}})
+    with pytest.raises(SessionError, match=r"options: language = .*, this command has None"):
+        session.check_settings({"options": {"language": None}})
+    with pytest.raises(SessionError, match="photos"):
+        session.check_settings({"photos": (4, 16, 8)})
+
+
 def test_pictures_of_an_earlier_session_are_kept(session: EditSession) -> None:
     session.save_base(1, picture(7))
     assert {view: int(each[0, 0, 0]) for view, each in EditSession.open(session.root).base().items()} == {1: 7}

@@ -1,11 +1,13 @@
 """Where a run begins, and errors that end the program with one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from maskedit.editors import InputError, MaskeditError
+from maskedit.editors import FoIConfig, InputError, MaskeditError, SessionError
+from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.session import FOLDER, EditSession
 from maskedit.plugin.start import RunStopped, continue_in_place, find_start, given_checkpoint, one_line
 
@@ -59,6 +61,25 @@ def test_a_run_without_checkpoints_goes_on_from_its_source(config: Any) -> None:
     given = config()
     make_run(given)
     assert find_start(given).checkpoint == Path("there.ckpt")
+
+
+def test_a_run_of_the_previous_version_goes_on(config: Any) -> None:
+    """It stored the model's name, FoI's options without `split` and `language`, and no fingerprint."""
+    given = config(editor=SceneEditorConfig())
+    session = make_run(given, steps=(3,))
+    path = session.root / "session.json"
+    state = json.loads(path.read_text())
+    settings = state["settings"]
+    del settings["checkpoint"], settings["editor options"]["split"], settings["editor options"]["language"]
+    settings["model"] = "timbrooks/instruct-pix2pix"
+    path.write_text(json.dumps(state))
+    assert find_start(given).session is not None
+    for changed, name in (
+        (SceneEditorConfig(model="owner/other"), "model"),
+        (SceneEditorConfig(foi=FoIConfig(sampler="ddim", steps=30)), "editor options: steps = 20"),
+    ):
+        with pytest.raises(SessionError, match=f"began with {name}"):
+            find_start(config(editor=changed))
 
 
 def test_the_folder_of_a_maskedit_checkpoint_is_gone_on_in(config: Any, tmp_path: Path) -> None:

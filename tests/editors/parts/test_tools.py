@@ -22,6 +22,7 @@ from maskedit.editors import (
     NothingFoundError,
     ParsedInstruction,
     Tools,
+    read_instructions,
 )
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.language_rules import RuleLanguage
@@ -91,6 +92,19 @@ def test_descriptions_make_captions_picture_by_picture(sd_backbone: Backbone, pi
     for caption in planned.captions:
         assert "blue cube" in caption.target
         assert "ball" not in caption.target
+
+
+def test_instructions_are_read_without_a_picture() -> None:
+    language = CountingLanguage()
+    phrases, captions = read_instructions((BLUE, BALL), language)
+    assert phrases == (("red cube",), ("ball",))
+    assert captions == Captions(source="photo of a red cube, photo of a ball", target="photo of a blue cube, photo")
+    assert language.asked == [(BLUE.text, None), (BALL.text, None)]
+
+
+def test_tools_have_one_memory_of_inversions(sd_backbone: Backbone) -> None:
+    tools = tools_of(sd_backbone, LanguageConfig())
+    assert tools.inverter is tools.inverter
 
 
 def test_a_compound_instruction_is_taken_apart(sd_backbone: Backbone) -> None:
