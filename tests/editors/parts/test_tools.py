@@ -96,10 +96,12 @@ def test_descriptions_make_captions_picture_by_picture(sd_backbone: Backbone, pi
 
 def test_instructions_are_read_without_a_picture() -> None:
     language = CountingLanguage()
-    phrases, captions = read_instructions((BLUE, BALL), language)
+    green = Instruction(text="make the ball green")
+    phrases, captions = read_instructions((BLUE, green), language)
     assert phrases == (("red cube",), ("ball",))
-    assert captions == Captions(source="photo of a red cube, photo of a ball", target="photo of a blue cube, photo")
-    assert language.asked == [(BLUE.text, None), (BALL.text, None)]
+    joined = "photo of a blue cube, photo of a green ball"
+    assert captions == Captions(source="photo of a red cube, photo of a ball", target=joined)
+    assert language.asked == [(BLUE.text, None), (green.text, None)]
 
 
 def test_tools_have_one_memory_of_inversions(sd_backbone: Backbone) -> None:
