@@ -115,10 +115,23 @@ def _examine_editor(
 ) -> dict[str, Any]:
     kind = EDITORS[name].kind
     usable = [s.model for s in checkpoints if s.kind == kind and s.place is not None and s.loads is not False]
-    here = {tool.role for tool in tools if tool.place is not None}
-    looks = hasattr(EDITORS[name].config(), "grounding")
-    blind = looks and "segmenter" not in here and not {"detector", "sam"} <= here
-    return {"needs": kind, "usable": usable, "missing": ([] if usable else [kind]) + (["segmenter"] if blind else [])}
+    lacking = {model: _lacking_tools(model, tools) for model in usable if hasattr(EDITORS[name].config(), "grounding")}
+    return {
+        "needs": kind,
+        "usable": usable,
+        "masks_only": [model for model, roles in lacking.items() if roles],
+        "missing": ([] if usable else [kind]) + list(dict.fromkeys(r for roles in lacking.values() for r in roles)),
+    }
+
+
+def _lacking_tools(model: str, tools: Sequence[ToolState]) -> list[str]:
+    """What a checkpoint's editor lacks to look for objects itself, with the default options of grounding."""
+    if model == "embedded":
+        wanted = [tool for tool in tools if (tool.role, tool.model) == ("segmenter", "embedded")]
+    else:
+        # The published CLIPSeg is asked only where --grounding.segmenter says so.
+        wanted = [tool for tool in tools if tool.role in ("detector", "sam")]
+    return [tool.role for tool in wanted if tool.place is None]
 
 
 def examine_checkpoint(config: BackboneConfig, kind: CheckpointKind, *, load: bool) -> CheckpointState:
@@ -275,8 +288,16 @@ def _print_findings(findings: dict[str, Any]) -> None:
     server = findings["language_server"]
     table.add_row("key of a language server", f"{server['variable']} is {'set' if server['is_set'] else 'not set'}")
     for name, editor in findings["editors"].items():
-        able = f"ready with {', '.join(editor['usable'])}"
-        blind = ", but only where a mask is given: no segmenter is here" if "segmenter" in editor["missing"] else ""
-        needs = f"needs a checkpoint: {editor['needs']}"
-        table.add_row(f"editor {name}", f"{able}{blind}" if editor["usable"] else needs)
+        table.add_row(f"editor {name}", _describe_editor(editor))
     console.print(table)
+
+
+def _describe_editor(editor: dict[str, Any]) -> str:
+    if not editor["usable"]:
+        return f"needs a checkpoint: {editor['needs']}"
+    blind = editor["masks_only"]
+    sighted = [model for model in editor["usable"] if model not in blind]
+    able = [f"ready with {', '.join(sighted)}"] if sighted else []
+    if blind:
+        able.append(f"only where a mask is given with {', '.join(blind)}: no {' and no '.join(editor['missing'])} here")
+    return "; ".join(able)

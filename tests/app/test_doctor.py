@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from maskedit.app.doctor import KINDS, PUBLISHED, examine_checkpoint, examine_tools
+from maskedit.app.doctor import (
+    KINDS,
+    PUBLISHED,
+    CheckpointState,
+    ToolState,
+    _describe_editor,  # pyright: ignore[reportPrivateUsage]
+    _examine_editor,  # pyright: ignore[reportPrivateUsage]
+    examine_checkpoint,
+    examine_tools,
+)
 from maskedit.editors import EDITORS, BackboneConfig
 
 
@@ -30,7 +39,9 @@ def test_findings_are_json(call: Callable[..., Any], ip2p_folder: Path) -> None:
         assert editor["needs"] == EDITORS[name].kind
         assert (str(ip2p_folder) in editor["usable"]) == fits
         assert (editor["needs"] in editor["missing"]) == (not editor["usable"])
-        assert "segmenter" not in editor["missing"] or name in ("instructedit", "inpaint")
+        looks = name in ("instructedit", "inpaint")
+        assert looks or not {"segmenter", "detector", "sam"} & {*editor["missing"]}
+        assert {*editor["masks_only"]} <= {*editor["usable"]} if looks else not editor["masks_only"]
 
 
 def test_tables_name_what_is_missing(call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +113,32 @@ def test_the_key_is_never_shown(call: Callable[..., Any], monkeypatch: pytest.Mo
     assert json.loads(done.out)["language_server"]["is_set"] is True
     monkeypatch.delenv("OPENAI_API_KEY")
     assert json.loads(call("doctor", "--no-load", "--json").out)["language_server"]["is_set"] is False
+
+
+@pytest.mark.parametrize(
+    ("here", "masks_only", "missing"),
+    [
+        ((), ["embedded", "sd"], ["segmenter", "detector", "sam"]),
+        (("embedded",), ["sd"], ["detector", "sam"]),
+        (("embedded", "clipseg"), ["sd"], ["detector", "sam"]),
+        (("embedded", "dino"), ["sd"], ["sam"]),
+        (("dino", "sam.pth"), ["embedded"], ["segmenter"]),
+        (("embedded", "dino", "sam.pth"), [], []),
+    ],
+)
+def test_who_cannot_look_for_objects_is_not_plainly_ready(
+    here: tuple[str, ...], masks_only: list[str], missing: list[str]
+) -> None:
+    roles = {"embedded": "segmenter", "clipseg": "segmenter", "dino": "detector", "sam.pth": "sam"}
+    tools = [ToolState(role=r, model=m, place=m if m in here else None, note="") for m, r in roles.items()]
+    checkpoints = [
+        CheckpointState(model=model, kind="text-to-image", place=model, loads=True, note="")
+        for model in ("embedded", "sd")
+    ]
+    found = _examine_editor("instructedit", checkpoints, tools)
+    assert (found["masks_only"], found["missing"]) == (masks_only, missing)
+    said = _describe_editor(found)
+    assert ("only where a mask is given" in said) == bool(masks_only)
+    assert said.startswith("ready with") == (len(masks_only) < 2)
+    blind = _examine_editor("mdp", checkpoints, tools)
+    assert _describe_editor(blind) == "ready with embedded, sd"
