@@ -34,7 +34,6 @@ from .pictures import (
     installed_versions,
     read_batch,
     trace_of,
-    without_password,
     write_results,
 )
 from .progress import progress_bar, warn
@@ -211,7 +210,7 @@ class MaskCommand:
             "checkpoint": asdict(self.checkpoint) | chosen,
             "device": str(backbone.device),
             "dtype": str(backbone.dtype).removeprefix("torch."),
-            "options": without_password(asdict(options)),
+            "options": asdict(options),
         }
         return editor, settings
 

@@ -5,7 +5,6 @@ is written last, so that its presence means a complete result.
 """
 
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -158,14 +157,6 @@ def trace_of(result: EditResult, row: int) -> dict[str, Any]:
     for name in PER_IMAGE:
         trace[name] = trace[name][0] if trace[name] else None
     return trace
-
-
-def without_password(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as they may be written down: an address may hold a password."""
-    address = options.get("language", {}).get("base_url")
-    if address:
-        options["language"]["base_url"] = re.sub(r"//[^/@]*@", "//", address)
-    return options
 
 
 def installed_versions() -> dict[str, str | None]:

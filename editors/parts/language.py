@@ -9,6 +9,7 @@ it, passes `validate`.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, assert_never, runtime_checkable
 
 import torch
@@ -18,6 +19,8 @@ from .language_options import LanguageConfig
 
 WHOLE_PICTURE = "whole picture"
 """The phrase by which an answer says that all of the picture changes; parsed, such an edit has no phrase."""
+REMEMBERED = 1024
+"""Answers that a processor keeps for when the same is asked again; a scene asks one question per view."""
 _SHOWN = 160
 _ARTICLES = re.compile(r"^(?:(?:the|an?|all|every|each|both|any|some|my|your|this|that|these|those)\s+)+(?=\S)", re.I)
 
@@ -87,7 +90,12 @@ class LanguageProcessor(Protocol):
 
 
 def make_language(
-    config: LanguageConfig, *, api_key: str | None = None, device: torch.device | str = "cpu", offline: bool = False
+    config: LanguageConfig,
+    *,
+    api_key: str | None = None,
+    device: torch.device | str = "cpu",
+    model_dir: Path | None = None,
+    offline: bool = False,
 ) -> LanguageProcessor:
     """The language processor a configuration describes.
 
@@ -95,6 +103,7 @@ def make_language(
         config: which one, and its settings.
         api_key: key of a server; None = the environment variable that the configuration names.
         device: where a chat model runs.
+        model_dir: folder with local copies of chat models, looked up before the hub.
         offline: never ask the hub for a chat model.
 
     Raises:
@@ -110,7 +119,7 @@ def make_language(
         case "chat":
             from .language_chat import ChatLanguage
 
-            return ChatLanguage.load(config, device=device, offline=offline)
+            return ChatLanguage.load(config, device=device, model_dir=model_dir, offline=offline)
         case "openai":
             from .language_openai import ServerLanguage
 

@@ -17,11 +17,13 @@ from .language_words import (
     forms_of,
     indefinite,
     is_quality,
+    singular,
     with_article,
     words_of,
 )
 
 EMPTY = "an empty background"
+_COUNTED = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _STOPS = PREPOSITIONS | RELATIVES | PARTICIPLES | frozenset("and or but is are was were has have while as it".split())
 _KIND = (
     r"(?:[\w -]+? )?(?:photo|picture|image|photograph|painting|drawing|portrait|close-up|landscape|view|sketch|shot) of"
@@ -178,6 +180,9 @@ def exchange(caption: str, noun: Noun, result: str) -> str:
     new = parse_list(result)
     if span is None or not new:
         return f"{caption} and {result}"
+    if _is_one_of_many(noun, span):
+        # "the left dog" where "two dogs" are described: they are not all replaced.
+        return f"{caption[: span.end]} and {_join([n.caption for n in new])}{caption[span.end :]}"
     owned = [agree(n, Noun(modifiers=span.noun.modifiers, head=span.noun.head)) for n in new]
     names = [_again(span, n, new=True) if len(owned) == 1 and many(n) == many(span.noun) else n.caption for n in owned]
     edited = _put(caption, span, _join(names))
@@ -211,7 +216,12 @@ def drop(caption: str, noun: Noun) -> str:
     span = find(caption, noun)
     if span is None:
         return caption
+    if _is_one_of_many(noun, span):
+        return _put(caption, span, _fewer(span))
     left, right = caption[: span.start].rstrip(), caption[span.end :]
+    if not noun.locates:
+        # What describes the object goes with it, "with the red hat"; what locates it is still there.
+        right = _without_words(right, noun.after)
     kind = re.match(rf"{_KIND}$", left, re.I)
     if (not left or kind) and not re.match(r"\s*,|\s+and\b", right):
         return _opened(left, right)
@@ -227,6 +237,32 @@ def drop(caption: str, noun: Noun) -> str:
         rest = re.sub(r"^\s+and\s+", "", right)
         return f"{left} {rest}"
     return f"{stripped}{_without_place(right, noun)}" or EMPTY
+
+
+def _is_one_of_many(noun: Noun, span: Span) -> bool:
+    return many(span.noun) and not many(noun)
+
+
+def _fewer(span: Span) -> str:
+    """The phrase for several things with one of them gone."""
+    number = next((word for word in span.noun.modifiers if word.casefold() in _COUNTED), None)
+    if number is None:
+        return f"the other {span.noun.core}"
+    count = _COUNTED.index(number.casefold())
+    if count == 0:
+        rest = " ".join((*(w for w in span.noun.modifiers if w != number), singular(span.noun.head)))
+        return f"{span.determiner or indefinite(rest)} {rest}"
+    counted = span.noun.core.replace(number, _COUNTED[count - 1], 1)
+    return f"{span.determiner} {counted}".strip()
+
+
+def _without_words(right: str, words: str) -> str:
+    """What follows an object, without these words at its beginning, whatever articles are in them."""
+    if not words:
+        return right
+    kept = [re.escape(word) for word in words.split() if word.casefold() not in DETERMINERS]
+    between = rf"\s+(?:(?:{'|'.join(sorted(DETERMINERS))})\s+)*"
+    return re.sub(rf"^{between}{between.join(kept)}(?![\w'-])", "", right, count=1, flags=re.I)
 
 
 def _without_place(right: str, noun: Noun) -> str:

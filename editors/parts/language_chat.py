@@ -9,15 +9,18 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from ..core.caching import Remembered
+from ..core.checkpoint import BackboneConfig
 from ..core.errors import InputError, ModelError
-from ..core.loading import quiet_loading
-from .language import ParsedInstruction, require_text
+from ..core.loading import load_network, load_part, quiet_loading
+from .language import REMEMBERED, ParsedInstruction, require_text
 from .language_options import LanguageConfig
 from .language_prompt import Message, ask, build_messages
+from .pretrained import locate_pretrained
 
+_ROLE = "chat model"
 _SEED = 0
 
 
@@ -28,11 +31,16 @@ class ChatLanguage:
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
-        self._cache: dict[tuple[str, str | None], ParsedInstruction] = {}
+        self._answers = Remembered[ParsedInstruction](REMEMBERED)
 
     @classmethod
     def load(
-        cls, config: LanguageConfig, *, device: torch.device | str = "cpu", offline: bool = False
+        cls,
+        config: LanguageConfig,
+        *,
+        device: torch.device | str = "cpu",
+        model_dir: Path | None = None,
+        offline: bool = False,
     ) -> "ChatLanguage":
         """Load model and tokenizer, from safetensors and without running code of the checkpoint.
 
@@ -40,29 +48,14 @@ class ChatLanguage:
             ModelError: if the checkpoint is missing, incomplete, or has no chat template.
         """
         name = config.model_name()
-        local = Path(name).is_dir()
-        common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local or offline}
-        if not local:
-            common["revision"] = config.revision or "main"
         try:
-            with quiet_loading(keep_bars=not local):
-                tokenizer = AutoTokenizer.from_pretrained(name, **common)
-                loaded: Any = AutoModelForCausalLM.from_pretrained(
-                    name, use_safetensors=True, dtype="auto", output_loading_info=True, **common
-                )
-                model, info = loaded
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-            what = "cannot be loaded" if local else "is not on this machine and the hub did not give it"
+            model, tokenizer = _load_parts(name, config.revision, model_dir=model_dir, offline=offline)
+        except (ModelError, ImportError) as error:
+            # A quantised checkpoint may ask for a library.
+            problem = " ".join(str(error).split())
             raise ModelError(
-                f"chat model {name} {what}: give a folder or hub id of an instruct model in safetensors, or use the "
-                f"language provider 'rules', which needs none ({detail})"
+                f"the chat model {name} cannot be used: {problem}; the language provider 'rules' needs no model"
             ) from error
-        if info["missing_keys"]:
-            lacking = sorted(info["missing_keys"])
-            raise ModelError(f"chat model {name} lacks {len(lacking)} weights ({lacking[0]}, ...): fetch it again")
         if not tokenizer.chat_template:
             raise ModelError(f"chat model {name} has no chat template: give an instruct model, not a base model")
         return cls(model.to(device).eval(), tokenizer, config)
@@ -70,10 +63,10 @@ class ChatLanguage:
     def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
         """See `LanguageProcessor.parse`."""
         require_text(instruction)
-        key = (instruction, description)
-        if key not in self._cache:
-            self._cache[key] = ask(self.complete, build_messages(instruction, description), instruction)
-        return self._cache[key]
+        return self._answers.get(
+            (instruction, description),
+            lambda: ask(self.complete, build_messages(instruction, description), instruction),
+        )
 
     @torch.no_grad()
     def complete(self, messages: list[Message]) -> str:
@@ -124,3 +117,23 @@ class ChatLanguage:
             first, second, *rest = messages
             merged = {"role": "user", "content": f"{first['content']}\n\n{second['content']}"}
             return apply([merged, *rest])
+
+
+def _load_parts(name: str, revision: str | None, *, model_dir: Path | None, offline: bool) -> tuple[Any, Any]:
+    location = locate_pretrained(name, role=_ROLE, model_dir=model_dir)
+    origin = BackboneConfig(model=name, revision=revision, model_dir=model_dir, offline=offline)
+    local = isinstance(location, Path)
+    options: dict[str, Any] = {"local_files_only": local or offline, **({} if local else {"revision": revision})}
+    with quiet_loading(keep_bars=not local):
+        model = load_network(
+            AutoModelForCausalLM, _ROLE, location, origin, subfolder="", dtype="auto", trust_remote_code=False
+        )
+        # Unlike `load_configuration`, this says that code of the checkpoint is not to be run.
+        tokenizer = load_part(
+            lambda: AutoTokenizer.from_pretrained(str(location), trust_remote_code=False, **options),
+            "tokenizer",
+            location,
+            origin,
+            subfolder="",
+        )
+    return model, tokenizer

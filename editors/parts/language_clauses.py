@@ -50,7 +50,8 @@ _TRAIL = re.compile(
     r"(?:image|picture|photo|photograph|scene))|\s*[.!?,;:]+)$",
     re.I,
 )
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+"""Quotes of print as those of a keyboard."""
 _JOINT = re.compile(
     r"\s*,\s*(?:and\s+|but\s+|plus\s+)?(?:then\s+|also\s+)*|\s+(?:and|but|plus|while)\s+(?:then\s+|also\s+)*|\s+then\s+"
     r"|\s*&\s*",
@@ -81,7 +82,7 @@ def split_clauses(text: str) -> list[str]:
 
     A text is split at the ends of sentences, and at commas and conjunctions only where another request begins.
     """
-    text = text.translate(_QUOTES)
+    text = text.translate(QUOTES)
     clauses: list[str] = []
     for sentence in re.split(r"[;\n]+|[.!?]+(?=\s|$)", text):
         start = 0

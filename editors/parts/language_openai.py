@@ -8,8 +8,9 @@ import os
 import re
 from typing import Any
 
+from ..core.caching import Remembered
 from ..core.errors import MissingExtraError
-from .language import LanguageError, ParsedInstruction, require_text
+from .language import REMEMBERED, LanguageError, ParsedInstruction, require_text
 from .language_options import LanguageConfig
 from .language_prompt import SCHEMA, Message, ask, build_messages
 
@@ -30,7 +31,8 @@ class ServerLanguage:
 
     Raises:
         MissingExtraError: if the package openai is not installed.
-        LanguageError: if no key is found and the address is not that of a server that may need none.
+        LanguageError: if no key is found and the address is not that of a server that may need none, or the address
+            is none.
     """
 
     def __init__(self, config: LanguageConfig, *, api_key: str | None = None) -> None:
@@ -43,22 +45,29 @@ class ServerLanguage:
         self.config = config
         self._openai = openai
         self._key = _find_key(config, api_key)
-        where = config.base_url or os.environ.get("OPENAI_BASE_URL") or "the default address"
-        self._where = re.sub(r"//[^/@]*@", "//", where)
-        self._client = openai.OpenAI(
-            api_key=self._key or "none", base_url=config.base_url, timeout=config.timeout, max_retries=_RETRIES
-        )
+        # Of the environment only the name is told: that address may hold a password.
+        usual = "the address in OPENAI_BASE_URL" if os.environ.get("OPENAI_BASE_URL") else "the default address"
+        self._where = config.base_url or usual
+        self._client: Any = self._make_client()
         self._structured = True
         self._options: dict[str, Any] = {"max_tokens": config.max_tokens, "temperature": config.temperature}
-        self._cache: dict[tuple[str, str | None], ParsedInstruction] = {}
+        self._answers = Remembered[ParsedInstruction](REMEMBERED)
+
+    def _make_client(self) -> Any:
+        config = self.config
+        try:
+            return self._openai.OpenAI(
+                api_key=self._key or "none", base_url=config.base_url, timeout=config.timeout, max_retries=_RETRIES
+            )
+        except Exception:
+            # Which error it is depends on the client's own libraries; it may repeat a piece of a password.
+            problem = f"the language server at {self._where} has no valid address: correct it"
+        raise LanguageError(problem)
 
     def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
         """See `LanguageProcessor.parse`."""
         require_text(instruction)
-        key = (instruction, description)
-        if key not in self._cache:
-            self._cache[key] = self._ask(instruction, description)
-        return self._cache[key]
+        return self._answers.get((instruction, description), lambda: self._ask(instruction, description))
 
     def _ask(self, instruction: str, description: str | None) -> ParsedInstruction:
         try:

@@ -24,7 +24,8 @@ class LanguageConfig:
     revision: str | None = None
     """chat: commit or tag of a hub id; None = its default branch."""
     base_url: str | None = None
-    """openai: address of the server, up to and including /v1; None = OPENAI_BASE_URL or the client's own."""
+    """openai: address of the server, up to and including /v1, without user name or password; None = OPENAI_BASE_URL or
+    the client's own."""
     api_key_variable: str = "OPENAI_API_KEY"
     """openai: environment variable that holds the key; the key itself is never part of a configuration."""
     temperature: float = 0.0
@@ -38,6 +39,12 @@ class LanguageConfig:
         for name in ("model", "revision", "base_url", "api_key_variable"):
             if getattr(self, name) is not None and not getattr(self, name).strip():
                 raise ValueError(f"{name} must be a name, got an empty text")
+        # Anywhere: a parser of addresses takes the rest of a password after its first slash for the path.
+        if self.base_url is not None and "@" in self.base_url:
+            raise ValueError(
+                "base_url must hold no user name or password, got an address with '@': pass the key by the "
+                f"environment variable {self.api_key_variable}"
+            )
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature must be in [0, 2], got {self.temperature:g}")
         if self.max_tokens < 120:

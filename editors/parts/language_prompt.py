@@ -128,6 +128,10 @@ _FIELDS = re.compile(
     re.I | re.S,
 )
 _PAIRS = {'"': '"', "'": "'", "“": "”", "`": "`"}
+_CLOSINGS = {opening: re.compile(rf"{closing}(?=[\s.,;!]|$)") for opening, closing in _PAIRS.items()}
+# After the apostrophe of "the dogs' tails" the quotation goes on to another one.
+_CLOSINGS["'"] = re.compile(r"'(?=[.,;!]|$|\s(?!.*'(?:[\s.,;!]|$)))")
+"""Where a quotation ends, by how it began; a quote inside a word ends nothing."""
 
 
 def parse_fields(reply: str) -> tuple[tuple[str, ...], str, str] | None:
@@ -140,10 +144,9 @@ def parse_fields(reply: str) -> tuple[tuple[str, ...], str, str] | None:
         return None
     after = found["after"].strip()
     # What a talkative model says after its answer is no part of the caption.
-    closing = _PAIRS.get(after[:1], "")
-    if closing and (end := after.find(closing + ".", 1)) > 0:
-        after = after[: end + 1]
     after = after.splitlines()[0] if after else ""
+    if after[:1] in _CLOSINGS and (closing := _CLOSINGS[after[0]].search(after, 1)):
+        after = after[: closing.end()]
     items = re.split(r",|\s+and\s+", _bare(found["phrases"]))
     return tuple(item for raw in items if (item := _bare(raw))), _bare(found["before"]), _bare(after)
 

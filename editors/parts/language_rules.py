@@ -10,17 +10,26 @@ an addition that does not say to what, has no phrase; `it` is what the request b
 import re
 from dataclasses import replace
 
+from ..core.caching import Remembered
 from .keywords import choose_keyword
-from .language import WHOLE_PICTURE, ParsedInstruction, ParseError, SubInstruction, require_text, validate
+from .language import REMEMBERED, WHOLE_PICTURE, ParsedInstruction, ParseError, SubInstruction, require_text, validate
 from .language_captions import describe, drop, ensure, exchange, extend, modify, restyle
 from .language_change import Change, objects_of
-from .language_clauses import split_clauses
+from .language_clauses import QUOTES, split_clauses
 from .language_grammar import parse_clause
-from .language_phrases import Noun, parse_list, parse_noun
+from .language_phrases import Noun, is_all_quality, parse_list, parse_noun
 from .language_words import PICTURES, words_of
 
 _PEOPLE = {"him": "man", "he": "man", "her": "woman", "she": "woman", "them": "people", "they": "people"}
 _BACK = frozenset("it this that one ones them these those him her he she they everything".split())
+_SPARED = re.compile(
+    r"\bexcept(?:ing)?\b|\b(?:apart|aside) from\b|\b(?:all|every\w*|any\w*) (?:\w+ )?but\b|"
+    r"\bbut (?:not|never|without)\b|"
+    r"\b(?:leav(?:e|ing)|keep(?:ing)?) .*\b(?:alone|as (?:is|it is|it was|they are|they were)|"
+    r"unchanged|untouched|intact|unedited)\b|\b(?:do not|don't) (?:touch|change|alter|edit)\b",
+    re.I,
+)
+"""Words that take something out of a request: all of them would be read as part of its objects."""
 _ADVICE = (
     "say what to do to what, e.g. 'make the red cube blue', 'replace the dog with a cat', 'add a hat to the bear' or "
     "'remove the cup', or use another language provider"
@@ -31,14 +40,11 @@ class RuleLanguage:
     """Reads instructions by rule; see the module."""
 
     def __init__(self) -> None:
-        self._cache: dict[tuple[str, str | None], ParsedInstruction] = {}
+        self._answers = Remembered[ParsedInstruction](REMEMBERED)
 
     def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
         """See `LanguageProcessor.parse`."""
-        key = (instruction, description)
-        if key not in self._cache:
-            self._cache[key] = _parse(instruction, description)
-        return self._cache[key]
+        return self._answers.get((instruction, description), lambda: _parse(instruction, description))
 
 
 class _Reading:
@@ -54,6 +60,8 @@ class _Reading:
 
     def add(self, change: Change) -> bool:
         """Take in one change; False where its object cannot be read."""
+        if _is_contrary(change.objects) or _is_contrary(change.result):
+            return False
         text, objects = change.text, objects_of(change.objects)
         phrases = tuple(noun.phrase for noun in objects)
         back = change.objects.casefold() in _BACK
@@ -147,6 +155,11 @@ def _is_picture(objects: str) -> bool:
     )
 
 
+def _is_contrary(text: str) -> bool:
+    """Whether a `but` was left that stands between other things than two qualities."""
+    return "but" in words_of(text) and not is_all_quality(text)
+
+
 def _keyword(text: str, change: Change, objects: tuple[Noun, ...], new: tuple[Noun, ...]) -> str:
     """The words of the text that name what is edited or added."""
     if not objects and change.kind == "modify":
@@ -165,6 +178,12 @@ def _parse(instruction: str, description: str | None) -> ParsedInstruction:
         ParseError: if one of them is not understood.
     """
     require_text(instruction)
+    if _SPARED.search(instruction.translate(QUOTES)):
+        raise ParseError(
+            "expected what is to change, not what is to stay",
+            reply=instruction,
+            advice="name only the objects to change, or give a mask",
+        )
     reading = _Reading(description if description and re.search(r"\w", description) else None)
     changes = [change for clause in split_clauses(instruction) for change in parse_clause(clause) or [None]]
     if not changes or not all(change is not None and reading.add(change) for change in changes):

@@ -56,11 +56,13 @@ class Tools:
         """Who reads instructions."""
         if not isinstance(self._language, LanguageConfig):
             return self._language
+        origin = self._backbone.origin
         return make_language(
             self._language,
             api_key=self._api_key,
             device=self._backbone.device,
-            offline=self._backbone.origin.offline,
+            model_dir=origin.model_dir,
+            offline=origin.offline,
         )
 
     @cached_property

@@ -320,16 +320,16 @@ def test_a_dry_run_shows_the_masks_that_were_given(
 def test_keys_and_passwords_are_never_written(
     call: Callable[..., Any], pictures: tuple[Path, ...], sd_flags: list[object], mask_file: Path, tmp_path: Path
 ) -> None:
-    password = "name:word"
-    address = f"http://{password}@localhost:9/v1"
-    secrets = ["--api-key", "sk-secret", "--language.base-url", address]
     captions = ["--target-caption", "a blue cube", "--language.provider", "openai"]
-    done = call("edit", pictures[0], "--editor", "mdp", *captions, *secrets, *sd_flags)
-    assert done.code == 0, done.err
-    text = (tmp_path / "out" / "p0.json").read_text()
-    assert "localhost:9/v1" in text
-    assert not any(secret in text + done.out + done.err for secret in ("sk-secret", password))
-    assert "sk-secret" not in repr(EditCommand(api_key="sk-secret"))
+    asked = ["edit", pictures[0], "--editor", "mdp", *captions, "--api-key", "sk-secret", "--language.base-url"]
+    password = "name:word"
+    refused = call(*asked, f"http://{password}@localhost:9/v1", *sd_flags)
+    assert refused.code != 0 and "--language.base-url must hold no user name or password" in refused.err
+    assert password not in refused.out + refused.err
+    done = call(*asked, "http://localhost:9/v1", *sd_flags)
+    text = (tmp_path / "out" / "p0.json").read_text() if done.code == 0 else done.err
+    shown = text + done.out + done.err + repr(EditCommand(api_key="sk-secret"))
+    assert "localhost:9/v1" in text and "sk-secret" not in shown
 
 
 @pytest.mark.parametrize(

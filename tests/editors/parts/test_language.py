@@ -82,7 +82,7 @@ def test_the_error_is_one_short_line() -> None:
 def test_a_configuration_gives_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = make_language(LanguageConfig())
     assert isinstance(rules, RuleLanguage) and isinstance(rules, LanguageProcessor)
-    with pytest.raises(ModelError, match="chat model no/such-model"):
+    with pytest.raises(ModelError, match="chat model no/such-model cannot be used"):
         make_language(LanguageConfig(provider="chat", model="no/such-model"), offline=True)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

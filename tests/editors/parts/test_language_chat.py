@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -150,7 +151,7 @@ def test_other_checkpoints_are_refused(tmp_path: Path, knowing: Path) -> None:
     with pytest.raises(ModelError, match="no chat template"):
         chat(by_heart(tmp_path / "base", template=None))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"no config\.json in .*'rules' needs no model"):
         chat(tmp_path / "empty")
     with pytest.raises(ModelError, match="is not on this machine"):
         chat(Path("nobody/no-model"))
@@ -171,5 +172,23 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = by_heart(tmp_path)
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="has only pickle weights"):
+        chat(folder)
+
+
+@pytest.mark.parametrize("place", ["owner/tiny", "tiny"])
+def test_a_local_copy_of_a_hub_model_is_found(tmp_path: Path, knowing: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).symlink_to(knowing)
+    config = LanguageConfig(provider="chat", model="owner/tiny", max_tokens=120)
+    processor = make_language(config, model_dir=tmp_path, offline=True)
+    assert processor.parse("make the red cube blue").phrases == ("red cube",)
+
+
+def test_gaps_are_not_filled_with_random_numbers(tmp_path: Path) -> None:
+    folder = by_heart(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks 1 weights"):
         chat(folder)

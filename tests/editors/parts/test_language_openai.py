@@ -189,15 +189,22 @@ def test_a_silent_server_times_out(server: Any) -> None:
     assert "did not answer within 0.1 s: raise the timeout" in message_of(processor(server, timeout=0.1))
 
 
-def test_no_server_is_said_and_its_password_is_not(server: Any) -> None:
-    address = server.url.replace("//", "//user:password@")
+@pytest.mark.parametrize("password", ["hushhush", "h@shhush", "h/shhush"])
+def test_no_server_is_said_and_its_password_is_not(password: str, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server.shutdown()
     server.server_close()
-    said = message_of(processor(address))
-    assert "cannot be reached: start it or correct its address" in said and "password" not in said
+    assert server.url in message_of(processor(server.url))
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", f"//user:{password}@"))
+    with pytest.raises(LanguageError, match="the language server at the address in OPENAI_BASE_URL") as caught:
+        make_language(LanguageConfig(provider="openai"), api_key=KEY).parse(TEXT)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "user" not in str(caught.value) and "shhush" not in str(caught.value)
+    assert password not in shown and "Invalid port" not in shown
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:99999/v1", "ftp://127.0.0.1/v1", "http://"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://127.0.0.1:99999/v1", "http://127.0.0.1:port/v1", "ftp://127.0.0.1/v1", "http://"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(LanguageError, match="the language server at") as caught:
         processor(address).parse(TEXT)

@@ -36,5 +36,16 @@ def test_bad_values_are_refused(values: dict[str, Any], message: str) -> None:
         LanguageConfig(**values)
 
 
+@pytest.mark.parametrize(
+    "user", ["name:word", "somebody", ":word", "name:w@rd", "name:w/rd", "name:w@r/d", "name:w?rd", "name:w#rd"]
+)
+@pytest.mark.parametrize("scheme", ["http://", "//", ""])
+def test_an_address_holds_no_password(user: str, scheme: str) -> None:
+    with pytest.raises(ValueError, match="base_url must hold no user name or password") as caught:
+        LanguageConfig(base_url=f"{scheme}{user}@localhost:9/v1")
+    assert user not in str(caught.value) and "OPENAI_API_KEY" in str(caught.value)
+    assert LanguageConfig(base_url="http://localhost:9/v1").base_url == "http://localhost:9/v1"
+
+
 def test_no_field_holds_a_key() -> None:
     assert not [f.name for f in fields(LanguageConfig) if "key" in f.name and f.name != "api_key_variable"]

@@ -89,6 +89,16 @@ def test_talk_around_the_answer_is_left_out() -> None:
     assert parse_fields("I cannot do that.") is None
 
 
+@pytest.mark.parametrize(
+    "talk", ["", ".", " I hope this helps!", ", is that well?", ". Do you like it?", ' - a "pear".']
+)
+@pytest.mark.parametrize("quotes", ['""', "''", "\u201c\u201d"])
+def test_a_caption_ends_with_its_quotation(quotes: str, talk: str) -> None:
+    for caption in ("photo of a pear", "the dogs' tails", "a dog's tail"):
+        reply = f'Segmentation prompt: a. Editing prompt 1: "b". Editing prompt2: {quotes[0]}{caption}{quotes[1]}{talk}'
+        assert parse_fields(reply) == (("a",), "b", caption)
+
+
 def test_a_reply_becomes_a_parsed_instruction() -> None:
     parsed = read_reply(GOOD, TEXT)
     assert parsed.edits[0].text == TEXT and parsed.edits[0].keyword == "red cube"

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from maskedit.editors.core.errors import InputError
-from maskedit.editors.parts.language import ParseError, validate
+from maskedit.editors.parts.language import REMEMBERED, ParseError, validate
 from maskedit.editors.parts.language_clauses import ADDING, REMOVING, REPLACING, TURNING
 from maskedit.editors.parts.language_rules import RuleLanguage
 from maskedit.editors.parts.request import Instruction
@@ -142,3 +142,53 @@ def test_the_one_that_was_meant(rules: RuleLanguage) -> None:
     assert rules.parse("I want a blue car instead of the red one").phrases == ("red car",)
     assert rules.parse("turn one of the cubes into a sphere").phrases == ("cube",)
     assert rules.parse("change the dress to a red one").edited_caption == "photo of a red dress"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "make the dog red but leave the cat alone",
+        "make everything except the dog blue",
+        "make everything but the dog blue",
+        "paint all cubes but the left one red",
+        "make the dog red but not the cat",
+        "turn the dogs into wolves, leave the cat as it is",
+        "make the sky pink and don\u2019t touch the tree",
+    ],
+)
+@pytest.mark.parametrize("scene", [None, "Photo of a dog and a cat"])
+def test_what_is_to_be_spared_is_refused(text: str, scene: str | None, rules: RuleLanguage) -> None:
+    with pytest.raises(ParseError, match="expected"):
+        rules.parse(text, scene)
+
+
+def test_a_but_between_requests_spares_nothing(rules: RuleLanguage) -> None:
+    assert rules.parse("make the dog red but remove the cat").phrases == ("dog", "cat")
+    assert rules.parse("make the dog red, but make the cat blue").phrases == ("dog", "cat")
+
+
+def test_a_removed_object_takes_its_description_along(rules: RuleLanguage) -> None:
+    parsed = rules.parse("remove the man with the red hat")
+    assert parsed.phrases == ("man with the red hat",)
+    assert parsed.edited_caption == "photo of an empty background"
+    described = rules.parse("remove the man with the red hat", "A dog next to a man with a red hat on a beach")
+    assert described.edited_caption == "A dog on a beach"
+    assert rules.parse("remove the cup on the table").edited_caption == "photo of the table"
+
+
+def test_one_of_several_is_not_all_of_them(rules: RuleLanguage) -> None:
+    scene = "Photo of two dogs on a lawn"
+    assert (
+        rules.parse("turn the left dog into a wolf", scene).edited_caption == "Photo of two dogs and a wolf on a lawn"
+    )
+    assert rules.parse("remove the left dog", scene).edited_caption == "Photo of a dog on a lawn"
+    assert rules.parse("remove the left dog", "Three big dogs").edited_caption == "Two big dogs"
+    assert rules.parse("remove the left dog", "Dogs on a lawn").edited_caption == "The other dogs on a lawn"
+    assert rules.parse("turn the dogs into wolves", scene).edited_caption == "Photo of wolves on a lawn"
+
+
+def test_the_memory_is_bounded(rules: RuleLanguage) -> None:
+    first = rules.parse("make cube a red")
+    for number in range(REMEMBERED):
+        rules.parse(f"make cube {number} red")
+    assert rules.parse("make cube a red") is not first

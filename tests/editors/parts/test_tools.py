@@ -1,6 +1,7 @@
 """Planning and grounding of a request: what language and detectors decide, once, and what stays as the user said."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,14 @@ def test_language_is_asked_once_for_all_pictures(sd_backbone: Backbone, pictures
     assert language.asked == [(BLUE.text, None)]
     assert planned.captions == (Captions(source="photo of a red cube", target="photo of a blue cube"),) * 3
     assert planned.instructions[0].phrases == ("red cube",)
+
+
+def test_a_chat_model_is_looked_for_beside_the_checkpoint(sd_backbone: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "owner" / "tiny").mkdir(parents=True)
+    backbone = copy(sd_backbone)
+    backbone.origin = BackboneConfig(model_dir=tmp_path, offline=True)
+    with pytest.raises(ModelError, match=r"no config\.json in .*owner/tiny: expected a chat model"):
+        _ = tools_of(backbone, LanguageConfig(provider="chat", model="owner/tiny")).language
 
 
 def test_nothing_is_asked_that_the_user_has_said(sd_backbone: Backbone, pictures: Pictures) -> None:
