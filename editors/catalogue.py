@@ -14,7 +14,7 @@ from .parts.caption_options import DiffEditConfig, InpaintConfig, InstructEditCo
 from .parts.editor_names import EDITORS, EditorConfig, name_of
 from .parts.options import FoIConfig, IP2PConfig
 from .parts.request import Editor
-from .parts.tools import Tools
+from .parts.tools import Tools, tools_of
 
 
 def make_editor(
@@ -33,13 +33,7 @@ def make_editor(
     """
     if isinstance(config, IP2PConfig):
         return IP2P(backbone, config)
-    tools = tools or Tools(
-        backbone,
-        language=config.language,
-        captioner=getattr(config, "captioner", None),
-        grounding=getattr(config, "grounding", None),
-        api_key=api_key,
-    )
+    tools = tools or tools_of(config, backbone, api_key=api_key)
     match config:
         case FoIConfig():
             return FoI(backbone, config, tools=tools)

@@ -23,7 +23,7 @@ from .parts.caption_options import DiffEditConfig
 from .parts.caption_pass import caption_schedule, latent_mask, prepare_captions
 from .parts.masks import difference_map, grid_to_mask, union
 from .parts.request import EditRequest
-from .parts.tools import Tools
+from .parts.tools import Tools, tools_of
 
 
 class DiffEdit(CaptionEditor[DiffEditConfig]):
@@ -34,7 +34,7 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
     def __init__(self, backbone: Backbone, config: DiffEditConfig | None = None, *, tools: Tools | None = None) -> None:
         """Edit with a text-to-image checkpoint; tools not given are those the settings name."""
         config = config or DiffEditConfig()
-        tools = tools or Tools(backbone, language=config.language, captioner=config.captioner)
+        tools = tools or tools_of(config, backbone)
         super().__init__(backbone, config, tools)
         preset = backbone.preset.caption
         self.ratio = config.encoding_ratio or preset.encoding_ratio

@@ -26,7 +26,7 @@ from .parts.modulation import MaskedAttention
 from .parts.options import FoIConfig
 from .parts.request import EditRequest, EditResult
 from .parts.tokens import TokenLayout, compose_instructions
-from .parts.tools import Tools, split_instruction
+from .parts.tools import Tools, split_instruction, tools_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class FoI:
         backbone.require("instruct-pix2pix", "foi")
         self.backbone = backbone
         self.config = config or FoIConfig()
-        self.tools = tools or Tools(backbone, language=self.config.language)
+        self.tools = tools or tools_of(self.config, backbone)
         preset = backbone.preset
         self.settings = resolve_run(self.config, preset.instruct, noise_level=preset.foi.noise_level)
         threshold = self.config.mask_threshold

@@ -18,7 +18,7 @@ from .parts.caption_options import InpaintConfig
 from .parts.caption_pass import caption_schedule, latent_mask
 from .parts.masks import union
 from .parts.request import EditRequest
-from .parts.tools import Tools
+from .parts.tools import Tools, tools_of
 
 
 class Inpaint(GroundedEditor[InpaintConfig]):
@@ -29,9 +29,7 @@ class Inpaint(GroundedEditor[InpaintConfig]):
     def __init__(self, backbone: Backbone, config: InpaintConfig | None = None, *, tools: Tools | None = None) -> None:
         """Edit with an inpainting checkpoint; tools not given are those the settings name."""
         config = config or InpaintConfig()
-        tools = tools or Tools(
-            backbone, language=config.language, captioner=config.captioner, grounding=config.grounding
-        )
+        tools = tools or tools_of(config, backbone)
         super().__init__(backbone, config, tools)
 
     def _run(self, request: EditRequest) -> PassResult:

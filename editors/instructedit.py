@@ -12,7 +12,7 @@ from .parts.caption_editor import GroundedEditor
 from .parts.caption_options import InstructEditConfig
 from .parts.caption_pass import latent_mask, prepare_captions
 from .parts.request import EditRequest
-from .parts.tools import Tools
+from .parts.tools import Tools, tools_of
 
 
 class InstructEdit(GroundedEditor[InstructEditConfig]):
@@ -25,9 +25,7 @@ class InstructEdit(GroundedEditor[InstructEditConfig]):
     ) -> None:
         """Edit with a text-to-image checkpoint; tools not given are those the settings name."""
         config = config or InstructEditConfig()
-        tools = tools or Tools(
-            backbone, language=config.language, captioner=config.captioner, grounding=config.grounding
-        )
+        tools = tools or tools_of(config, backbone)
         super().__init__(backbone, config, tools)
         self.ratio = config.encoding_ratio or backbone.preset.caption.encoding_ratio
         self._inverter = tools.inverter

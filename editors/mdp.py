@@ -22,7 +22,7 @@ from .parts.caption_editor import CaptionEditor
 from .parts.caption_options import MDPConfig
 from .parts.caption_pass import CaptionPass, latent_mask, prepare_captions
 from .parts.request import EditRequest
-from .parts.tools import Tools
+from .parts.tools import Tools, tools_of
 
 
 class MDP(CaptionEditor[MDPConfig]):
@@ -33,7 +33,7 @@ class MDP(CaptionEditor[MDPConfig]):
     def __init__(self, backbone: Backbone, config: MDPConfig | None = None, *, tools: Tools | None = None) -> None:
         """Edit with a text-to-image checkpoint; tools not given are those the settings name."""
         config = config or MDPConfig()
-        tools = tools or Tools(backbone, language=config.language, captioner=config.captioner)
+        tools = tools or tools_of(config, backbone)
         super().__init__(backbone, config, tools)
         self.until = backbone.preset.caption.mix_until if config.mix_until is None else config.mix_until
         if config.mix_from > self.until:

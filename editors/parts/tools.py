@@ -14,6 +14,7 @@ from ..core.checkpoint import EMBEDDED
 from ..core.chunking import in_chunks
 from ..core.errors import InputError
 from ..core.types import Mask
+from .caption_options import CaptionConfig
 from .caption_pass import Inverter
 from .captioner import Captioner, load_captioner
 from .grounding import Found, Grounder, load_grounder
@@ -21,6 +22,7 @@ from .grounding_options import CaptionerConfig, GroundingConfig
 from .language import LanguageProcessor, ParsedInstruction, ParseError, make_language
 from .language_options import LanguageConfig
 from .masks import union
+from .options import FoIConfig
 from .request import Captions, EditRequest, Instruction, PhraseTrace
 
 
@@ -97,6 +99,23 @@ class Tools:
     def inverter(self) -> Inverter:
         """Who inverts pictures, and remembers the paths of a scene's photos."""
         return Inverter(self._backbone)
+
+
+def tools_of(config: FoIConfig | CaptionConfig, backbone: Backbone, *, api_key: str | None = None) -> Tools:
+    """The tools an editor's options name, as many of them as it has.
+
+    Args:
+        config: an editor's options.
+        backbone: says where models are looked for, and on which device they run.
+        api_key: key of a language server; None = from the environment.
+    """
+    return Tools(
+        backbone,
+        language=config.language,
+        captioner=getattr(config, "captioner", None),
+        grounding=getattr(config, "grounding", None),
+        api_key=api_key,
+    )
 
 
 def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> EditRequest:
