@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,16 +47,53 @@ def instruct_guidance(
     Source: InstructPix2Pix, arXiv 2211.09800, Eq. 3; with W, FoI, arXiv 2312.10113, Eq. 9. Terms are added in the order
     of diffusers' pipeline, so that W = 1 gives the same bits.
     """
-    text, image, uncond = noise_pred["text"], noise_pred["image"], noise_pred["uncond"]
-    push = guidance_scale * (text - image)
-    if weight is not None:
-        push = push * weight.to(push.dtype)
+    image, uncond = noise_pred["image"], noise_pred["uncond"]
+    push = _text_push(noise_pred, guidance_scale, {"text": weight}, base="image")
     return uncond + push + image_guidance_scale * (image - uncond)
 
 
-def text_guidance(noise_pred: Mapping[Branch, Latents], guidance_scale: float) -> Latents:
-    """Classifier-free guidance e = e_uncond + S_T (e_text - e_uncond), arXiv 2207.12598, Eq. 6."""
-    return noise_pred["uncond"] + guidance_scale * (noise_pred["text"] - noise_pred["uncond"])
+def text_guidance(
+    noise_pred: Mapping[Branch, Latents], guidance_scale: float, weights: Mapping[Branch, LatentMask] | None = None
+) -> Latents:
+    """e = e_uncond + S_T sum_k (e_k - e_uncond) W_k, over the branches k that have a text.
+
+    Args:
+        noise_pred: predictions of those branches and of `uncond`.
+        guidance_scale: S_T.
+        weights: W_k in [0, 1] per latent cell; None = the branch `text` alone, everywhere.
+
+    Source: classifier-free guidance, arXiv 2207.12598, Eq. 6; with weights, each text is confined to its region as FoI
+    (arXiv 2312.10113, Eq. 9) confines one.
+    """
+    return noise_pred["uncond"] + _text_push(noise_pred, guidance_scale, weights or {"text": None}, base="uncond")
+
+
+def _text_push(
+    noise_pred: Mapping[Branch, Latents],
+    guidance_scale: float,
+    weights: Mapping[Branch, LatentMask | Float[Tensor, ""] | None],
+    *,
+    base: Branch,
+) -> Latents:
+    """What texts add to the prediction of the branch `base`, each where its weight is."""
+    pushes: list[Tensor] = []
+    for branch, weight in weights.items():
+        push = guidance_scale * (noise_pred[branch] - noise_pred[base])
+        pushes.append(push if weight is None else push * weight.to(push.dtype))
+    total = pushes[0]
+    for push in pushes[1:]:
+        total = total + push
+    return total
+
+
+def region_weights(masks: Mapping[Branch, LatentMask]) -> dict[Branch, LatentMask]:
+    """W of each text branch from its region: 1 inside, shared evenly where regions overlap, 0 outside all of them.
+
+    Source: MultiDiffusion, arXiv 2302.08113, section 3: where regions overlap, the mean of what each of them asks for.
+    Its mean is one of denoised latents; a step of DDIM is linear in the prediction, so that this is the same.
+    """
+    total = torch.stack(list(masks.values())).sum(0)
+    return {branch: torch.where(total > 0, mask / total.clamp(min=1e-6), 0.0) for branch, mask in masks.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +128,21 @@ class TextGuidance:
     """Classifier-free guidance of text-to-image checkpoints; a scale of 1 runs the text branch alone."""
 
     guidance_scale: float = 7.5
+    weights: Mapping[Branch, LatentMask] | None = None
+    """W of each branch that has a text of its own, from `region_weights`; None = the branch `text`, everywhere."""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         """Branches of each UNet call."""
+        if self.weights is not None:
+            return (*self.weights, "uncond")
         return ("text",) if self.guidance_scale == 1 else ("text", "uncond")
 
     def combine(self, noise_pred: Mapping[Branch, Latents], step: int, latents: Latents) -> Latents:
-        """Classifier-free guidance, or the text branch itself."""
-        return noise_pred["text"] if self.guidance_scale == 1 else text_guidance(noise_pred, self.guidance_scale)
+        """Classifier-free guidance, each text in its region where there are several; or the text branch itself."""
+        if self.weights is None and self.guidance_scale == 1:
+            return noise_pred["text"]
+        return text_guidance(noise_pred, self.guidance_scale, self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from maskedit.editors.core.guidance import (
     MixedGuidance,
     TextGuidance,
     instruct_guidance,
+    region_weights,
     text_guidance,
 )
 from maskedit.editors.core.schedule import DDIMSchedule, make_schedule
@@ -108,6 +109,41 @@ def test_branches_are_named() -> None:
 def test_text_guidance_of_one_is_the_text_branch_itself() -> None:
     noise_pred = {"text": predictions()["text"]}
     assert TextGuidance(guidance_scale=1.0).combine(noise_pred, 0, noise_pred["text"]) is noise_pred["text"]
+
+
+def regions() -> dict[str, torch.Tensor]:
+    """A on the left, B on the right, one column of both and one of neither."""
+    masks = {"text": torch.zeros(2, 1, 6, 6), "text_2": torch.zeros(2, 1, 6, 6)}
+    masks["text"][..., :3], masks["text_2"][..., 2:5] = 1, 1
+    return masks
+
+
+def test_weights_of_regions_are_shared_where_they_overlap() -> None:
+    weights = region_weights(regions())
+    assert weights["text"][0, 0, 0].tolist() == [1, 1, 0.5, 0, 0, 0]
+    assert weights["text_2"][0, 0, 0].tolist() == [0, 0, 0.5, 1, 1, 0]
+
+
+def test_each_text_guides_its_own_region_as_if_it_were_alone() -> None:
+    """Bit for bit where only one text acts; the mean of both on their border; unguided outside."""
+    noise_pred = {**predictions(), "text_2": predictions(4)["text"]}
+    guidance = TextGuidance(guidance_scale=7.5, weights=region_weights(regions()))
+    combined = guidance.combine(noise_pred, 0, noise_pred["text"])
+    alone = [text_guidance({**noise_pred, "text": noise_pred[branch]}, 7.5) for branch in ("text", "text_2")]
+    assert torch.equal(combined[..., :2], alone[0][..., :2])
+    assert torch.equal(combined[..., 3:5], alone[1][..., 3:5])
+    torch.testing.assert_close(combined[..., 2], (alone[0] + alone[1])[..., 2] / 2)
+    assert torch.equal(combined[..., 5], noise_pred["uncond"][..., 5])
+    assert guidance.branches == ("text", "text_2", "uncond")
+
+
+def test_a_text_outside_its_region_changes_nothing() -> None:
+    noise_pred = {**predictions(), "text_2": predictions(4)["text"]}
+    moved = {**noise_pred, "text_2": predictions(5)["text"]}
+    guidance = TextGuidance(weights=region_weights(regions()))
+    before, after = (guidance.combine(each, 0, each["text"]) for each in (noise_pred, moved))
+    assert torch.equal(before[..., :2], after[..., :2])
+    assert (before[..., 2:5] != after[..., 2:5]).any()
 
 
 @pytest.mark.parametrize("scales", [(1.0, 1.5), (7.5, 0.9)])
