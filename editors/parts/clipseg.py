@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
@@ -21,17 +21,28 @@ from ..core.checkpoint import EMBEDDED, PRESET_FILE
 from ..core.errors import ModelError, NothingFoundError
 from ..core.images import image_to_pil, resize_image
 from ..core.types import Image, Mask
-from .grounding import Found, check_phrases, choose_mode, pick_candidates
+from .grounding import Found, OnlySpecksError, check_phrases, choose_mode, pick_candidates
 from .grounding_options import GroundingConfig
 from .pretrained import load_pretrained
 
 _PUBLISHED_THRESHOLD = 0.5
 
 
+class Regions(NamedTuple):
+    """The connected regions of a map, from the top down, on the CPU."""
+
+    labels: Int[Tensor, "height width"]
+    """At every pixel the number of its region, counted from 1; 0 = in none."""
+    boxes: Float[Tensor, "regions 4"]
+    scores: Float[Tensor, " regions"]
+    """Highest probability of each."""
+
+
 class CLIPSegGrounder:
     """Finds phrases with CLIPSeg.
 
-    The candidates of a phrase are the connected regions above the threshold, each with its highest probability.
+    The candidates of a phrase are the connected regions above the threshold that are no mere specks, each with its
+    highest probability.
     """
 
     def __init__(
@@ -53,27 +64,35 @@ class CLIPSegGrounder:
         """What answers each phrase, per picture and per phrase.
 
         Raises:
-            NothingFoundError: if the probability of a phrase stays below the threshold all over a picture.
+            NothingFoundError: if the probability of a phrase stays below the threshold all over a picture, or is above
+                it only in specks.
             InputError: if there are no phrases, or one is empty or too long.
         """
         rows: list[list[Found]] = [[] for _ in image]
         for phrase, maps in zip(phrases, self.probabilities(image, phrases), strict=True):
             mode = choose_mode(self.config.mask_mode, phrase)
             for row, probability in zip(rows, maps, strict=True):
-                regions, boxes, scores = split_regions(probability[0], self.mask_threshold)
-                if len(regions) == 0:
-                    best = float(probability.max())
-                    raise NothingFoundError(phrase, score=best, threshold=self.mask_threshold)
-                mask = regions[pick_candidates(mode, scores)].amax(0, keepdim=True)
+                regions = self._regions(phrase, probability[0])
+                # Labels count from 1.
+                mask = torch.isin(regions.labels, pick_candidates(mode, regions.scores).int() + 1)
                 row.append(
                     Found(
                         phrase=phrase,
-                        mask=mask.to(image.device),
-                        boxes=boxes.to(image.device),
-                        scores=scores.to(image.device),
+                        mask=mask[None].float().to(image.device),
+                        boxes=regions.boxes.to(image.device),
+                        scores=regions.scores.to(image.device),
                     )
                 )
         return tuple(tuple(row) for row in rows)
+
+    def _regions(self, phrase: str, probability: Tensor) -> Regions:
+        regions = find_regions(probability, self.mask_threshold, least=self.config.min_area * probability.numel())
+        if len(regions.scores) == 0:
+            best = float(probability.max())
+            if best <= self.mask_threshold:
+                raise NothingFoundError(phrase, score=best, threshold=self.mask_threshold)
+            raise OnlySpecksError(phrase, min_area=self.config.min_area)
+        return regions
 
     @torch.no_grad()
     def probabilities(self, image: Image, phrases: Sequence[str]) -> tuple[Mask, ...]:
@@ -105,21 +124,27 @@ class CLIPSegGrounder:
         return tuple(maps)
 
 
-def split_regions(
-    probability: Float[Tensor, "height width"], threshold: float
-) -> tuple[Float[Tensor, "regions height width"], Float[Tensor, "regions 4"], Float[Tensor, " regions"]]:
-    """The connected regions (also over corners) above a threshold, their boxes and their highest probabilities.
+def find_regions(probability: Float[Tensor, "height width"], threshold: float, *, least: float = 0) -> Regions:
+    """The connected regions (also over corners) above a threshold.
 
-    They are listed from the top down, on the CPU.
+    They come as one picture of numbers, because a mask for each would take gigabytes where a photo has a hundred.
+
+    Args:
+        probability: at every pixel.
+        threshold: probability above which a pixel counts.
+        least: pixels below which a region is left out.
     """
     values = probability.cpu()
-    above = values > threshold
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.numpy().astype("uint8"), connectivity=8)
-    regions = torch.from_numpy(labels)[None] == torch.arange(1, count)[:, None, None]
-    x, y, width, height = torch.from_numpy(stats[1:, :4]).float().unbind(1)
-    boxes = torch.stack((x, y, x + width, y + height), 1)
-    scores = torch.where(regions, values, 0.0).flatten(1).amax(1)
-    return regions.float(), boxes, scores
+    above = (values > threshold).numpy().astype("uint8")
+    count, found, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    sizes = torch.from_numpy(stats[:, cv2.CC_STAT_AREA])
+    # The first one is what lies outside all others.
+    kept = (sizes >= least) & (torch.arange(count) > 0)
+    numbers = torch.where(kept, kept.cumsum(0), 0).int()
+    labels = numbers[torch.from_numpy(found)]
+    x, y, width, height = torch.from_numpy(stats[:, :4])[kept].float().unbind(1)
+    scores = torch.zeros(int(kept.sum()) + 1).scatter_reduce(0, labels.flatten().long(), values.flatten(), "amax")
+    return Regions(labels=labels, boxes=torch.stack((x, y, x + width, y + height), 1), scores=scores[1:])
 
 
 def load_clipseg(

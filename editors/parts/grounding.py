@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.checkpoint import EMBEDDED
-from ..core.errors import InputError
+from ..core.errors import InputError, NothingFoundError
 from ..core.types import Image
 from .grounding_options import GroundingConfig, MaskMode
 from .language_phrases import many, parse_noun
@@ -34,6 +34,18 @@ class Found:
     """Of the candidates, in [0, 1]."""
     labels: tuple[str, ...] = ()
     """The words of the phrase each candidate answers, where the segmenter tells."""
+
+
+class OnlySpecksError(NothingFoundError):
+    """All that answers the phrase is too small to count."""
+
+    def __init__(self, phrase: str, *, min_area: float) -> None:
+        super().__init__(phrase)
+        self.min_area = min_area
+        self.args = (
+            f"only specks found for {phrase!r}, each under {100 * min_area:.3g} % of the picture: name it differently, "
+            "lower grounding.min-area or give a mask",
+        )
 
 
 @runtime_checkable

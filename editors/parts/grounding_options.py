@@ -32,12 +32,15 @@ class GroundingConfig:
     """Lower box thresholds tried in turn before giving up, each in [0, 1); none = give up at once."""
     mask_threshold: float | None = None
     """Probability from which CLIPSeg's pixels count, in [0, 1); None = the checkpoint's own, 0.5 for the published."""
+    min_area: float = 0.002
+    """Share of the picture from which a region of CLIPSeg counts, in [0, 1); one square of the published network covers
+    0.002, and what is smaller is a stray speck. 0 = every pixel counts."""
     mask_mode: MaskMode = "auto"
     """`max`: the object of the highest score; `merge`: all; `first`: the first one listed, as the published code does;
     `auto`: merge for plural names, else max."""
 
     def __post_init__(self) -> None:
-        for name in ("box_threshold", "text_threshold", "mask_threshold"):
+        for name in ("box_threshold", "text_threshold", "mask_threshold", "min_area"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value:g}")

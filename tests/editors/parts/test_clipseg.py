@@ -12,7 +12,7 @@ from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
 from maskedit.editors.core.errors import InputError, ModelError, NothingFoundError
 from maskedit.editors.core.images import image_to_pil
-from maskedit.editors.parts.clipseg import CLIPSegGrounder, load_clipseg, split_regions
+from maskedit.editors.parts.clipseg import CLIPSegGrounder, find_regions, load_clipseg
 from maskedit.editors.parts.grounding_options import GroundingConfig
 
 PHRASES = ["left cube", "the red spheres"]
@@ -54,7 +54,7 @@ def test_maps_are_those_of_the_library(
 
 def test_every_phrase_is_found_in_every_picture(load: Callable, pictures: Make) -> None:
     image = pictures(2, 48, 80)
-    grounder = load(mask_mode="merge")
+    grounder = load(mask_mode="merge", min_area=0.0)
     found = grounder.ground(image, PHRASES)
     maps = grounder.probabilities(image, PHRASES)
     assert [[one.phrase for one in row] for row in found] == [PHRASES, PHRASES]
@@ -100,22 +100,51 @@ def test_phrases_that_are_empty_or_too_long_are_refused(load: Callable, pictures
             load().ground(pictures(), phrases)
 
 
-def test_regions_are_connected_over_corners() -> None:
+def scattered() -> torch.Tensor:
+    """Two pixels that touch at a corner, a block of four, and one pixel alone."""
     probability = torch.zeros(6, 8)
-    probability[0, 0], probability[1, 1], probability[4:, 5:7] = 0.7, 0.9, 0.6
+    probability[0, 0], probability[1, 1], probability[4:, 5:7], probability[2, 7] = 0.7, 0.9, 0.6, 0.95
     probability[5, 6] = 0.8
-    regions, boxes, scores = split_regions(probability, 0.5)
-    assert torch.equal(boxes, torch.tensor([[0.0, 0, 2, 2], [5, 4, 7, 6]]))
-    torch.testing.assert_close(scores, torch.tensor([0.9, 0.8]))
-    assert torch.equal(regions.sum(0), (probability > 0.5).float())
-    assert regions[0].sum() == 2
+    return probability
+
+
+def test_regions_are_connected_over_corners() -> None:
+    probability = scattered()
+    regions = find_regions(probability, 0.5)
+    assert torch.equal(regions.boxes, torch.tensor([[0.0, 0, 2, 2], [7, 2, 8, 3], [5, 4, 7, 6]]))
+    torch.testing.assert_close(regions.scores, torch.tensor([0.9, 0.95, 0.8]))
+    assert torch.equal(regions.labels > 0, probability > 0.5)
+    for number, box in enumerate(regions.boxes.int().tolist(), 1):
+        rows, columns = (regions.labels == number).nonzero().unbind(1)
+        assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box
+        assert probability[rows, columns].max() == regions.scores[number - 1]
+
+
+@pytest.mark.parametrize(("least", "left"), [(1.0, 3), (2.0, 2), (2.5, 1), (4.0, 1), (5.0, 0)])
+def test_small_regions_are_left_out(least: float, left: int) -> None:
+    regions = find_regions(scattered(), 0.5, least=least)
+    assert (len(regions.boxes), len(regions.scores), int(regions.labels.max())) == (left, left, left)
+    if left == 1:
+        assert torch.equal(regions.labels > 0, torch.isin(scattered(), torch.tensor([0.6, 0.8])))
 
 
 def test_an_empty_map_has_no_regions() -> None:
-    regions, boxes, scores = split_regions(torch.full((4, 5), 0.5), 0.5)
-    assert regions.shape == (0, 4, 5)
-    assert boxes.shape == (0, 4)
-    assert scores.shape == (0,)
+    regions = find_regions(torch.full((4, 5), 0.5), 0.5)
+    assert not regions.labels.any()
+    assert regions.boxes.shape == (0, 4)
+    assert regions.scores.shape == (0,)
+
+
+def test_specks_do_not_count_as_found(load: Callable, pictures: Make) -> None:
+    image = pictures()
+    every, large = (load(min_area=area, mask_mode="merge").ground(image, PHRASES[:1])[0][0] for area in (0.0, 0.05))
+    sizes = find_regions(load().probabilities(image, PHRASES[:1])[0][0, 0], 0.5).labels.flatten().bincount()[1:]
+    kept = sizes >= 0.05 * image[0, 0].numel()
+    assert 0 < kept.sum() < len(kept)
+    assert torch.equal(large.boxes, every.boxes[kept])
+    assert large.mask.sum() == sizes[kept].sum()
+    with pytest.raises(NothingFoundError, match=r"only specks found for 'left cube', each under 99 % .*min-area"):
+        load(min_area=0.99).ground(image, PHRASES[:1])
 
 
 def test_a_checkpoint_brings_its_settings(load: Callable, copy: Path) -> None:

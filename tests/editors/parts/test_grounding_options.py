@@ -14,7 +14,7 @@ def test_defaults_are_the_published_ones() -> None:
     assert (captioner.model, captioner.max_new_tokens) == ("Salesforce/blip2-flan-t5-xl", 20)
 
 
-@pytest.mark.parametrize("name", ["box_threshold", "text_threshold", "mask_threshold"])
+@pytest.mark.parametrize("name", ["box_threshold", "text_threshold", "mask_threshold", "min_area"])
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_thresholds_outside_their_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be in \[0, 1\), got {value:g}$"):
