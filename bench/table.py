@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..editors import InputError
+from ..editors import InputError, write_atomic
 
 Row: TypeAlias = dict[str, str | float | int | None]
 Document: TypeAlias = dict[str, Any]
@@ -73,15 +73,10 @@ def write_json(document: Mapping[str, Any], path: Path) -> None:
         InputError: if the file cannot be written.
     """
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error}): choose another --json") from error
+    hint = "choose another --json"
+    if path.is_dir():
+        raise InputError(f"cannot write {path} (it is a folder): {hint}")
+    write_atomic(path, lambda file: file.write(text.encode()), hint=hint, error=InputError)
 
 
 def print_table(document: Mapping[str, Any], console: Console | None = None) -> None:

@@ -3,10 +3,8 @@
 Pixels are kept as uint8 because a PNG is: what is written is exactly what trains.
 """
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,46 +14,31 @@ from jaxtyping import Float, UInt8
 from PIL import Image as Picture
 from torch import Tensor
 
+from .. import editors
 from ..editors import SessionError
 
 STRIP_SIDE = 256
 """Longest side of one panel of a before | mask | after strip, in pixels."""
 
 
-@contextmanager
-def one_line_on_failure(path: Path) -> Iterator[None]:
+_HINT = (
+    "free some space or choose another --output-dir, then run the same command again; everything saved so far is kept"
+)
+
+
+def one_line_on_failure(path: Path) -> AbstractContextManager[None]:
     """Turn a failure of the disk into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise SessionError(
-            f"cannot write {path} ({error.strerror or error}): free some space or choose another --output-dir, "
-            "then run the same command again; everything saved so far is kept"
-        ) from error
+    return editors.one_line_on_failure(path, hint=_HINT)
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place, flush it to the disk, and put it there in one move."""
-    partial = path.with_name(f"{path.name}.partial")
-    with one_line_on_failure(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            # A full disk must not stay full because of a file that nobody can read.
-            if partial.is_file():
-                partial.unlink()
-            raise
+    """Write a file so that it is whole or not there."""
+    editors.write_atomic(path, write, hint=_HINT)
 
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON, readable by people."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-    write_atomic(path, lambda file: file.write(text.encode()))
+    editors.write_json(path, content, hint=_HINT)
 
 
 def write_image(path: Path, image: UInt8[Tensor, "height width 3"] | UInt8[Tensor, "height width"]) -> None:
