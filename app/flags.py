@@ -57,9 +57,17 @@ def as_flag(declared: "Field[Any]", help_text: str) -> FlagSpec:
     return declared.name, Annotated[kind, tyro.conf.arg(help=help_text)], field(default=default_of(declared))
 
 
-def flags_class(name: str, about: str, flags: list[FlagSpec]) -> type[Any]:
-    """A class of flags."""
-    return make_dataclass(name, flags, frozen=True, kw_only=True, namespace={"__doc__": about, "__module__": __name__})
+def flags_class(name: str, about: str, flags: list[FlagSpec], **attributes: Any) -> type[Any]:
+    """A class of flags.
+
+    Args:
+        name: of the class.
+        about: its explanation.
+        flags: in the order of `--help`.
+        attributes: what else the class knows.
+    """
+    namespace = {"__doc__": about, "__module__": __name__, **attributes}
+    return make_dataclass(name, flags, frozen=True, kw_only=True, namespace=namespace)
 
 
 @cache

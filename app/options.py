@@ -5,8 +5,10 @@ name, type and default agree. A value out of range becomes an error that names t
 editor than the chosen one.
 """
 
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
 import tyro
 
@@ -59,21 +61,34 @@ OPTIONS = _collect()
 """Every option of every editor."""
 
 
-def _all_flags() -> type[Any]:
+@cache
+def editor_flags(**renamed: str) -> type[Any]:
+    """All flags as the parser reads them; `join_options` makes an editor's options of them.
+
+    Args:
+        renamed: other names for flags without a prefix, where a command has flags of the same name.
+    """
     flags: list[FlagSpec] = []
     abouts = {SHARED: "Options of several editors; of all, where none is named."}
     for group in (SHARED, *EDITORS):
-        own = [as_flag(o.declared, o.help) for o in OPTIONS if o.path[0] == group and len(o.path) > 1]
+        own = [_own_flag(o, renamed) for o in OPTIONS if o.path[0] == group and len(o.path) > 1]
         if own:
             kind = flags_class(f"{group.capitalize()}Flags", abouts.get(group, f"Options of {group} alone."), own)
             shown: Any = tyro.conf.OmitArgPrefixes[kind] if group == SHARED else kind
             flags.append((group, shown, field(default_factory=kind)))
     flags += [as_flag(option.declared, option.help) for option in OPTIONS if len(option.path) == 1]
-    return flags_class("EditorFlags", "Options of the editors.", flags)
+    return flags_class("EditorFlags", "Options of the editors.", flags, renamed=renamed)
 
 
-EditorFlags = _all_flags()
-"""All flags as the parser reads them; `join_options` makes an editor's options of them."""
+def _own_flag(option: _Option, renamed: Mapping[str, str]) -> FlagSpec:
+    name, kind, default = as_flag(option.declared, option.help)
+    if option.path[0] == SHARED and name in renamed:
+        kind = Annotated[kind, tyro.conf.arg(name=renamed[name])]
+    return name, kind, default
+
+
+EditorFlags = editor_flags()
+"""The flags where none is renamed."""
 
 
 def join_options(editor: EditorName, flags: Any, *, base: Any = None) -> EditorConfig:
@@ -81,13 +96,13 @@ def join_options(editor: EditorName, flags: Any, *, base: Any = None) -> EditorC
 
     Args:
         editor: the one that was chosen.
-        flags: an `EditorFlags`.
+        flags: what `editor_flags` made, filled in.
         base: another one, whose values are no choice of the user either: a preset's.
 
     Raises:
         OptionError: if a value is out of range, two exclude each other, or one is not this editor's and not left alone.
     """
-    plain = EditorFlags()
+    plain, renamed = type(flags)(), type(flags).renamed
     for option in OPTIONS:
         if editor in option.editors:
             continue
@@ -98,17 +113,22 @@ def join_options(editor: EditorName, flags: Any, *, base: Any = None) -> EditorC
                 break
         else:
             raise OptionError(
-                f"{editor} has no {flag_name(_shown(stray))}: leave it out, or pass --editor "
+                f"{editor} has no {flag_name(_shown(stray, renamed))}: leave it out, or pass --editor "
                 f"{' or '.join(option.editors)}"
             )
-    own = {o.declared.name: (_at(flags, o.path), _shown(o.path)) for o in OPTIONS if editor in o.editors}
+    own = {o.declared.name: (_at(flags, o.path), _shown(o.path, renamed)) for o in OPTIONS if editor in o.editors}
     return build(EDITORS[editor].config, own)
 
 
-def split_options(config: EditorConfig) -> Any:
-    """Flags from an editor's options, an `EditorFlags`; those of other editors are left alone."""
+def split_options(config: EditorConfig, kind: type[Any] = EditorFlags) -> Any:
+    """Flags from an editor's options; those of other editors are left alone.
+
+    Args:
+        config: the options.
+        kind: what `editor_flags` made.
+    """
     editor = name_of(config)
-    flags = EditorFlags()
+    flags = kind()
     for option in OPTIONS:
         if editor in option.editors:
             flags = _with_value(flags, option.path, getattr(config, option.declared.name))
@@ -121,9 +141,9 @@ def _at(flags: Any, path: tuple[str, ...]) -> Any:
     return flags
 
 
-def _shown(path: tuple[str, ...]) -> tuple[str, ...]:
+def _shown(path: tuple[str, ...], renamed: Mapping[str, str]) -> tuple[str, ...]:
     """A path as its flag is written."""
-    return tuple(name for name in path if name != SHARED)
+    return (renamed.get(path[1], path[1]),) if path[0] == SHARED else path
 
 
 def _first_difference(value: Any, usual: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:

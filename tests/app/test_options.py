@@ -4,9 +4,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import tyro
 from beartype.door import is_bearable
 
-from maskedit.app.options import OPTIONS, EditorFlags, OptionError, join_options, split_options
+from maskedit.app.options import OPTIONS, EditorFlags, OptionError, editor_flags, join_options, split_options
 from maskedit.editors import (
     EDITORS,
     CaptionerConfig,
@@ -152,3 +153,12 @@ def test_options_are_flat_where_several_editors_have_them() -> None:
 @pytest.mark.parametrize("config", [InstructEditConfig(), DiffEditConfig(), InpaintConfig()])
 def test_options_know_their_editor(config: Any) -> None:
     assert join_options(name_of(config), split_options(config)) == config
+
+
+def test_a_flag_may_be_renamed_where_a_command_has_one_of_its_name() -> None:
+    kind = editor_flags(size="edit_size")
+    flags = tyro.cli(kind, args=["--edit-size", "96", "--steps", "7"])
+    assert join_options("ip2p", flags) == IP2PConfig(size=96, steps=7)
+    assert split_options(IP2PConfig(size=96, steps=7), kind) == flags
+    with pytest.raises(OptionError, match=r"^--edit-size must be at least"):
+        join_options("ip2p", changed(flags, shared={"size": 0}))
