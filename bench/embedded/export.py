@@ -28,7 +28,7 @@ EMBEDDED_PRESET = CheckpointPreset(
 
 
 TEXT_TO_IMAGE_PRESET = CheckpointPreset(
-    caption=CaptionPreset(steps=20, guidance_scale=3.0, encoding_ratio=0.9, mask_resize="cover", mix_until=0.1),
+    caption=CaptionPreset(steps=20, guidance_scale=3.0, encoding_ratio=0.9, mask_resize="cover", mix_until=0.25),
     knows=EMBEDDED_PRESET.knows,
 )
 """Settings chosen on validation scenes for the embedded text-to-image model."""
