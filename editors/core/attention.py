@@ -357,6 +357,6 @@ class AttentionStore:
         if not self.layers:
             raise ModelError(
                 f"no {self._kind}-attention layer of this UNet has {self._tokens} tokens in {sorted(self._stages)}: "
-                "choose another resolution for the attention maps"
+                "choose another resolution for the attention maps (--foi.mask-stride) or other --foi.mask-stages"
             )
         return torch.stack(self.layers).mean(0)

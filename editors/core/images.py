@@ -57,6 +57,8 @@ def load_mask(path: str | os.PathLike[str]) -> Mask:
 
 def _open(path: str | os.PathLike[str]) -> PilImage.Image:
     place = Path(path)
+    if place.is_dir():
+        raise InputError(f"expected a picture file, got the folder {place}: pass its files, e.g. {place}/*.png")
     if not place.is_file():
         raise InputError(f"expected a picture file, found none at {place}")
     try:

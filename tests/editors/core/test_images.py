@@ -216,6 +216,11 @@ def test_padding_repeats_edges_and_only_where_needed() -> None:
     assert pad_to_multiple(padded, 4) is padded
 
 
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got the folder .*: pass its files, e\.g\. .*/\*\.png"):
+        load_image(tmp_path)
+
+
 def test_panels_stand_side_by_side() -> None:
     strip = side_by_side([torch.zeros(2, 3, 4, 5), torch.zeros(1, 1, 4, 6)], gap=2)
     assert strip.shape == (1, 3, 4, 13)
