@@ -11,9 +11,7 @@ from .errors import MaskeditError, SessionError
 
 
 @contextmanager
-def one_line_on_failure(
-    path: Path, *, hint: str, error: type[MaskeditError] = SessionError
-) -> Generator[None, None, None]:
+def one_line_on_failure(path: Path, *, hint: str, error: type[MaskeditError] = SessionError) -> Generator[None]:
     """Turn a failure of the disk into one line that says what to do.
 
     Args:
