@@ -13,14 +13,14 @@ Flow of another size than the frames', but of their shape, is scaled.
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..editors import InputError
+from ..editors import InputError, write_atomic
 from .flow import ClipFlow, FlowConfig, confident_pixels
 
 _MAGIC = 202021.25
@@ -30,13 +30,17 @@ _FLOWS = ("forward", "backward")
 
 
 def write_flow(path: Path, flow: ClipFlow) -> None:
-    """Write flow as one .npz file, which appears only when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial.npz")
+    """Write flow as one .npz file, which appears only when it is complete.
+
+    Raises:
+        InputError: if the disk refuses.
+    """
     arrays = {name: value.cpu().numpy() for name, value in vars(flow).items() if isinstance(value, Tensor)}
-    np.savez_compressed(partial, allow_pickle=False, method=flow.method, **arrays)
-    partial.replace(path)
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, allow_pickle=False, method=flow.method, **arrays)
+
+    write_atomic(path, write, hint="make room, or choose another folder", error=InputError)
 
 
 def read_flow(path: Path, *, frames: int, height: int, width: int, config: FlowConfig | None = None) -> ClipFlow:

@@ -192,6 +192,6 @@ def test_impossible_wishes_are_refused() -> None:
         estimate_flow(texture(64, 64)[None], DIS)
     with pytest.raises(InputError, match="reference frame from 0 to 2, got 3"):
         chain_flow(steady(1.0, 0.0, pairs=2, height=8, width=8), 3)
-    for name, value in (("chunk", 0), ("raft_updates", 0), ("tolerance_share", -0.1), ("tolerance_pixels", 0)):
-        with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+    for name, value in (("chunk", 0), ("raft_updates", 0), ("tolerance_share", -0.1), ("tolerance_pixels", 0.0)):
+        with pytest.raises(ValueError, match=f"{name} must be .*, got {value:g}"):
             FlowConfig(**{name: value})
