@@ -6,6 +6,7 @@ image has lost stays in the frame.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,7 +24,15 @@ the original one is added to the frame."""
 _PIXELS_AT_ONCE = 1 << 21
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True)
+class EditedFrames:
+    """Some frames after the edit."""
+
+    frames: UInt8[Tensor, "frame 3 height width"]
+    mask: Float[Tensor, "frame 1 height width"]
+    """How far each pixel follows the edit, in [0, 1]; 0 = it kept its bytes."""
+
+
 def edit_frames(
     frames: UInt8[Tensor, "frame 3 height width"],
     numbers: Sequence[int],
@@ -31,6 +40,18 @@ def edit_frames(
     edited: Sequence[Sequence[EditedLayer]],
     transfer: Transfer = "replace",
 ) -> UInt8[Tensor, "frame 3 height width"]:
+    """`mask_and_edit_frames` without the masks."""
+    return mask_and_edit_frames(frames, numbers, segments, edited, transfer).frames
+
+
+@torch.no_grad()
+def mask_and_edit_frames(
+    frames: UInt8[Tensor, "frame 3 height width"],
+    numbers: Sequence[int],
+    segments: Sequence[Segment],
+    edited: Sequence[Sequence[EditedLayer]],
+    transfer: Transfer = "replace",
+) -> EditedFrames:
     """Carry an edit of the canonical images into frames; outside the mask they keep their bytes.
 
     Args:
@@ -48,12 +69,12 @@ def edit_frames(
             f"expected a number for each of {len(frames)} frames and edits for each of {len(segments)} segments, "
             f"got {len(numbers)} and {len(edited)}"
         )
+    done, masks = frames.clone(), frames.new_zeros(len(frames), 1, *frames.shape[-2:], dtype=torch.float32)
     chunk = max(1, _PIXELS_AT_ONCE // (frames.shape[-2] * frames.shape[-1]))
-    parts = [
-        _edit_chunk(frames[start : start + chunk], numbers[start : start + chunk], segments, edited, transfer)
-        for start in range(0, len(frames), chunk)
-    ]
-    return torch.cat(parts) if parts else frames
+    for start in range(0, len(frames), chunk):
+        rows = slice(start, start + chunk)
+        done[rows], masks[rows] = _edit_chunk(frames[rows], numbers[rows], segments, edited, transfer)
+    return EditedFrames(frames=done, mask=masks)
 
 
 def _edit_chunk(
@@ -62,10 +83,10 @@ def _edit_chunk(
     segments: Sequence[Segment],
     edited: Sequence[Sequence[EditedLayer]],
     transfer: Transfer,
-) -> UInt8[Tensor, "frame 3 height width"]:
+) -> tuple[UInt8[Tensor, "frame 3 height width"], Float[Tensor, "frame 1 height width"]]:
     shares = [dict(weights_at(number, [segment.rows for segment in segments])) for number in numbers]
     values = frames.float() / 255
-    change = torch.zeros_like(values)
+    change, inside = torch.zeros_like(values), torch.zeros_like(values[:, :1])
     for number, (segment, layers) in enumerate(zip(segments, edited, strict=True)):
         rows = [row for row, share in enumerate(shares) if number in share]
         if not rows:
@@ -73,11 +94,13 @@ def _edit_chunk(
         weight = values.new_tensor([shares[row][number] for row in rows]).view(-1, 1, 1, 1)
         own = torch.tensor([numbers[row] - segment.rows.start for row in rows])
         for layer, content in enumerate(layers):
-            part = _layer_change(values[rows], own, segment, layer, content, transfer)
-            if part is not None:
-                change[rows] += weight * part.to(change.device)
+            if not bool((content.mask > 0).any()):
+                continue
+            mask, towards = _layer_change(values[rows], own, segment, layer, content, transfer)
+            change[rows] += weight * (mask * towards).to(change.device)
+            inside[rows] += weight * mask.to(inside.device)
     # Where nothing changes the sum is exactly what the frame was: bytes survive the way through floats.
-    return ((values + change) * 255).clamp(0, 255).round().to(torch.uint8)
+    return ((values + change) * 255).clamp(0, 255).round().to(torch.uint8), inside.clamp(max=1)
 
 
 def _layer_change(
@@ -87,11 +110,9 @@ def _layer_change(
     layer: int,
     content: EditedLayer,
     transfer: Transfer,
-) -> Float[Tensor, "frame 3 height width"] | None:
-    """What a layer changes in some frames of its segment; None = nothing."""
+) -> tuple[Float[Tensor, "frame 1 height width"], Float[Tensor, "frame 3 height width"]]:
+    """Where a layer changes some frames of its segment, and by how much it would if it covered them."""
     fit, size = segment.fit, (frames.shape[-2], frames.shape[-1])
-    if not bool((content.mask > 0).any()):
-        return None
     places = canonical_places(fit.offsets(layer, rows, size), fit.shape)
     mask = sample_pixels(content.mask.to(fit.device), places)
     own = segment.mask(layer)
@@ -99,5 +120,5 @@ def _layer_change(
         mask = mask * resize_image(own[rows], *size).to(fit.device)
     picture = sample_pixels(content.edited.to(fit.device), places)
     if transfer == "replace":
-        return mask * (picture - frames.to(fit.device))
-    return mask * (picture - sample_pixels(content.original.to(fit.device), places))
+        return mask, picture - frames.to(fit.device)
+    return mask, picture - sample_pixels(content.original.to(fit.device), places)

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from maskedit.video.composite import Transfer, edit_frames
+from maskedit.video.composite import Transfer, edit_frames, mask_and_edit_frames
 from maskedit.video.editing import EditedLayer
 from maskedit.video.segments import Segment
 
@@ -138,6 +138,16 @@ def test_the_segments_of_the_frames_are_enough_and_chunks_do_not_matter(
     assert torch.equal(edit_frames(noise(7)[4:], range(4, 7), segments[1:], layers[1:]), whole[4:])
     monkeypatch.setattr("maskedit.video.composite._PIXELS_AT_ONCE", 1)
     assert torch.equal(edit_frames(noise(7), range(7), segments, layers), whole)
+
+
+def test_masks_say_how_far_each_pixel_follows(make_segment: Make, scene: torch.Tensor) -> None:
+    segments = [make_segment([scene], [(0,) * 3]), make_segment([scene], [(0,) * 3], first=1)]
+    layers = [[change(scene, mask=part(22, 18, 34, 30))], [change(scene, mask=torch.zeros(1, 1, 56, 72))]]
+    done = mask_and_edit_frames(noise(4), range(4), segments, layers)
+    assert done.mask.amax((1, 2, 3)).tolist() == pytest.approx([1, 2 / 3, 1 / 3, 0], abs=1e-6)
+    assert (done.mask > 0).sum((1, 2, 3)).tolist() == [144, 144, 144, 0]
+    changed = (done.frames != noise(4)).any(1, keepdim=True)
+    assert not changed[done.mask == 0].any() and changed[done.mask > 0].float().mean() > 0.9
 
 
 def test_refusals(make_segment: Make, scene: torch.Tensor) -> None:
