@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,11 @@ from ..editors import (
     GroundingConfig,
     LanguageConfig,
     ModelError,
+    ToolModel,
+    find_in_cache,
+    find_tool,
     locate_checkpoint,
+    named_tools,
 )
 
 PACKAGES = ("maskedit", "torch", "torchvision", "diffusers", "transformers", "nerfstudio", "segment-anything", "openai")
@@ -32,8 +35,6 @@ METHODS = "nerfstudio.method_configs"
 """Where nerfstudio looks for methods of other packages."""
 KINDS: tuple[CheckpointKind, ...] = tuple(dict.fromkeys(entry.kind for entry in EDITORS.values()))
 """Kinds of checkpoint that editors need."""
-EMBEDDED_SEGMENTER = "clipseg"
-"""Its folder in the embedded set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ def _examine_editor(
 ) -> dict[str, Any]:
     kind = EDITORS[name].kind
     usable = [s.model for s in checkpoints if s.kind == kind and s.place is not None and s.loads is not False]
-    lacking = {model: _lacking_tools(model, tools) for model in usable if hasattr(EDITORS[name].config(), "grounding")}
+    lacking = {model: _lacking_tools(name, model, tools) for model in usable}
     return {
         "needs": kind,
         "usable": usable,
@@ -124,14 +125,11 @@ def _examine_editor(
     }
 
 
-def _lacking_tools(model: str, tools: Sequence[ToolState]) -> list[str]:
-    """What a checkpoint's editor lacks to look for objects itself, with the default options of grounding."""
-    if model == "embedded":
-        wanted = [tool for tool in tools if (tool.role, tool.model) == ("segmenter", "embedded")]
-    else:
-        # The published CLIPSeg is asked only where --grounding.segmenter says so.
-        wanted = [tool for tool in tools if tool.role in ("detector", "sam")]
-    return [tool.role for tool in wanted if tool.place is None]
+def _lacking_tools(name: EditorName, model: str, tools: Sequence[ToolState]) -> list[str]:
+    """What an editor lacks on a checkpoint to look for objects itself, with the default options of grounding."""
+    here = {(tool.role, tool.model) for tool in tools if tool.place is not None}
+    wanted = named_tools(EDITORS[name].config(), embedded=model == "embedded")
+    return [tool.role for tool in wanted if (tool.role, tool.model) not in here]
 
 
 def examine_checkpoint(config: BackboneConfig, kind: CheckpointKind, *, load: bool) -> CheckpointState:
@@ -147,7 +145,7 @@ def examine_checkpoint(config: BackboneConfig, kind: CheckpointKind, *, load: bo
         location = locate_checkpoint(config, kind)
     except ModelError as error:
         return replace(nothing, note=str(error))
-    place = location if isinstance(location, Path) else _in_hub_cache(location, "model_index.json")
+    place = location if isinstance(location, Path) else find_in_cache(location, "model_index.json")
     if place is None:
         return replace(nothing, note=_how_to_fetch(str(location)))
     found = replace(nothing, place=str(place))
@@ -170,36 +168,25 @@ def _load_checkpoint(config: BackboneConfig, found: CheckpointState) -> Checkpoi
 def examine_tools(model_dir: Path | None) -> tuple[ToolState, ...]:
     """Find the segmenters and the captioner without loading them or asking the network."""
     grounding = GroundingConfig()
-    embedded = Path(str(files("maskedit.editors.embedded"))) / EMBEDDED_SEGMENTER
-    is_here = (embedded / "config.json").is_file()
-    return (
-        ToolState(
-            role="segmenter",
-            model="embedded",
-            place=str(embedded) if is_here else None,
-            note="knows the blocks world" if is_here else "not installed: train it with `maskedit train embedded`",
-        ),
-        _examine_tool("detector", grounding.detector, model_dir),
-        _examine_sam(grounding.sam, model_dir),
-        _examine_tool("segmenter", grounding.clipseg, model_dir),
-        _examine_tool("captioner", CaptionerConfig().model, model_dir),
+    tools = (
+        ToolModel(role="segmenter", model="embedded"),
+        ToolModel(role="detector", model=grounding.detector),
+        ToolModel(role="sam", model=grounding.sam),
+        ToolModel(role="segmenter", model=grounding.clipseg),
+        ToolModel(role="captioner", model=CaptionerConfig().model),
     )
+    return tuple(_examine_tool(tool, model_dir) for tool in tools)
 
 
-def _examine_tool(role: str, model: str, model_dir: Path | None) -> ToolState:
-    places = [] if model_dir is None else [model_dir / model, model_dir / Path(model).name]
-    place = next((place for place in places if (place / "config.json").is_file()), None)
-    place = place or _in_hub_cache(model, "config.json")
-    note = "" if place else _how_to_fetch(model)
-    return ToolState(role=role, model=model, place=str(place) if place else None, note=note)
-
-
-def _examine_sam(name: str, model_dir: Path | None) -> ToolState:
-    places = [Path(name), *([] if model_dir is None else [model_dir / name])]
-    place = next((place for place in places if place.is_file()), None)
-    note = "" if place else "fetch it from its authors, put it into MODEL_DIR and pass --model-dir, or name it: "
-    note = note and f"{note}--grounding.sam FILE"
-    return ToolState(role="sam", model=name, place=str(place) if place else None, note=note)
+def _examine_tool(tool: ToolModel, model_dir: Path | None) -> ToolState:
+    found = ToolState(role=tool.role, model=tool.model, place=None, note="")
+    try:
+        place = find_tool(tool, model_dir=model_dir)
+    except ModelError as error:
+        return replace(found, note=str(error))
+    if place is None:
+        return replace(found, note=_how_to_fetch(tool.model))
+    return replace(found, place=str(place), note="knows the blocks world" if tool.model == "embedded" else "")
 
 
 def _language_server() -> dict[str, Any]:
@@ -210,13 +197,6 @@ def _language_server() -> dict[str, Any]:
 
 def _how_to_fetch(name: str) -> str:
     return f"fetch it with `hf download {name}`, or put a copy at MODEL_DIR/{name} and pass --model-dir"
-
-
-def _in_hub_cache(name: str, file: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, file)
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _version(package: str) -> str | None:

@@ -172,8 +172,30 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
     if named.is_dir():
         return _require_checkpoint(named, "expected a folder in diffusers layout")
     if model.count("/") != 1 or named.is_absolute() or model.startswith((".", "~")):
-        raise ModelError(f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}")
+        raise ModelError(
+            f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}: correct --model"
+        )
     return model
+
+
+def missing_message(what: str, name: str, *, model_dir: Path | None, problem: str = "") -> str:
+    """One line about a model that is not on this machine: where it was looked for, and how to get it.
+
+    Args:
+        what: such as "the checkpoint".
+        name: hub id.
+        model_dir: folder with local copies that was looked in.
+        problem: why the hub did not give it; empty = it was not to be asked.
+    """
+    looked = "the hub's cache" if model_dir is None else f"{model_dir} and the hub's cache"
+    asked = f"and the hub does not give it ({_shorten(problem)})" if problem else "and --offline asks no further"
+    target = "" if model_dir is None else f" --local-dir {model_dir}/{name}"
+    missing = f"{what} {name} is not on this machine (looked in {looked})"
+    return f"{missing}, {asked}: fetch it with `hf download {name}{target}`"
+
+
+def _shorten(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def fingerprint_checkpoint(config: BackboneConfig, kind: CheckpointKind) -> str:

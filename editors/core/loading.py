@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
-from .checkpoint import BackboneConfig
+from .checkpoint import BackboneConfig, missing_message
 from .errors import ModelError
 
 T = TypeVar("T")
@@ -127,12 +127,9 @@ def load_part(
         if isinstance(location, Path):
             folder = location / (name if subfolder is None else subfolder)
             raise ModelError(_local_problem(folder, name, location, error)) from error
-        where = config.model_dir if config.model_dir is not None else "a folder given as --model-dir"
-        raise ModelError(
-            f"checkpoint {location} is not on this machine and the hub did not give its {name}: fetch it elsewhere "
-            f"with `hf download {location} --local-dir {location}` and put it at {where}/{location}; "
-            f"--model embedded needs nothing, --offline does not ask the hub ({_first_line(error)})"
-        ) from error
+        what = f"the {name}" if subfolder == "" else f"the {name} of"
+        problem = "" if config.offline else _first_line(error)
+        raise ModelError(missing_message(what, location, model_dir=config.model_dir, problem=problem)) from error
 
 
 def _local_problem(folder: Path, name: str, location: Path, error: Exception) -> str:

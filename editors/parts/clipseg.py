@@ -7,7 +7,6 @@ network reads, and its map is stretched back over the picture.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from ..core.images import image_to_pil, resize_image
 from ..core.types import Image, Mask
 from .grounding import Found, OnlySpecksError, check_phrases, choose_mode, pick_candidates
 from .grounding_options import GroundingConfig
+from .places import embedded_segmenter
 from .pretrained import load_pretrained
 
 _PUBLISHED_THRESHOLD = 0.5
@@ -157,10 +157,7 @@ def load_clipseg(
     """
     name = config.clipseg
     if name == EMBEDDED:
-        folder = Path(str(files("maskedit.editors.embedded"))) / "clipseg"
-        if not (folder / "config.json").is_file():
-            raise ModelError("the embedded segmenter is not installed: train it with `maskedit train embedded`")
-        name = str(folder)
+        name = str(embedded_segmenter())
         # It was trained on phrases that name exactly what they mean ("left cube"), so its map needs no picking; a thing
         # behind another may well fall into two regions.
         if config.mask_mode == "auto":

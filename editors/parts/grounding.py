@@ -6,7 +6,7 @@ SAM (`grounded_sam.py`), the paper's, and CLIPSeg (`clipseg.py`), smaller, which
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..core.checkpoint import EMBEDDED
 from ..core.errors import InputError, NothingFoundError
 from ..core.types import Image
 from .grounding_options import GroundingConfig, MaskMode
@@ -129,9 +128,7 @@ def load_grounder(
     Raises:
         ModelError: if a checkpoint is missing or incomplete.
     """
-    if config.segmenter is None:
-        segmenter = {"segmenter": "clipseg", "clipseg": EMBEDDED} if embedded else {"segmenter": "grounded-sam"}
-        config = replace(config, **segmenter)
+    config = config.resolved(embedded=embedded)
     if config.segmenter == "clipseg":
         from .clipseg import load_clipseg
 

@@ -3,8 +3,10 @@
 The defaults are InstructEdit's (arXiv 2305.18047) where its code gives them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from ..core.checkpoint import EMBEDDED
 
 Segmenter = Literal["grounded-sam", "clipseg"]
 """How a phrase becomes a mask: boxes of GroundingDINO filled in by SAM, or the map of CLIPSeg."""
@@ -46,6 +48,20 @@ class GroundingConfig:
                 raise ValueError(f"{name} must be in [0, 1), got {value:g}")
         if not all(0 <= value < 1 for value in self.retry_thresholds):
             raise ValueError(f"retry_thresholds must be in [0, 1), got {self.retry_thresholds}")
+
+    def resolved(self, *, embedded: bool) -> "GroundingConfig":
+        """With the segmenter that is meant where none is named.
+
+        Args:
+            embedded: whether the editor itself runs on the embedded set.
+        """
+        if self.segmenter is not None:
+            return self
+        return (
+            replace(self, segmenter="clipseg", clipseg=EMBEDDED)
+            if embedded
+            else replace(self, segmenter="grounded-sam")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,7 @@ def _find_key(config: LanguageConfig, api_key: str | None) -> str:
         )
     if not key and not (config.base_url or os.environ.get("OPENAI_BASE_URL")):
         raise LanguageError(
-            f"no key for the language server: set the environment variable {config.api_key_variable}, name another with "
-            "--language.api-key-variable, or give --language.base-url of a server that needs none"
+            f"no key for the language server: set the environment variable {config.api_key_variable}, name another "
+            "with --language.api-key-variable, or give --language.base-url of a server that needs none"
         )
     return key

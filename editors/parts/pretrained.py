@@ -1,7 +1,6 @@
 """Loading the models around an editor: segmenters and captioners, each a folder or a hub id in transformers layout.
 
-They are found as the editor's checkpoint is (`core/checkpoint.py`): a local copy first, then the hub if it may be
-asked; weights from safetensors only, and every one of them.
+They are found by the rules of `places.py`; weights come from safetensors only, and every one of them.
 """
 
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 
 from ..core.backbone import resolve_device
 from ..core.checkpoint import BackboneConfig, DtypeName
-from ..core.errors import ModelError
 from ..core.loading import load_configuration, load_network, quiet_loading
+from .places import locate_pretrained
 
 
 class Pretrained(NamedTuple):
@@ -56,21 +55,3 @@ def load_pretrained(
         loaded = load_network(network, role, location, config, subfolder="", dtype=precision)
         prepare = load_configuration(processor, "from_pretrained", "processor", location, config, subfolder="")
     return Pretrained(loaded.to(place).requires_grad_(False).eval(), prepare, location)
-
-
-def locate_pretrained(name: str, *, role: str, model_dir: Path | None) -> Path | str:
-    """Folder of a model, or its hub id where no local copy is found.
-
-    Raises:
-        ModelError: if a folder was named and is not there, or has no configuration.
-    """
-    named = Path(name).expanduser()
-    places = [named] if model_dir is None else [model_dir / name, model_dir / named.name, named]
-    for place in places:
-        if place.is_dir():
-            if not (place / "config.json").is_file():
-                raise ModelError(f"no config.json in {place}: expected a {role} in transformers layout")
-            return place
-    if name.count("/") != 1 or named.is_absolute() or name.startswith((".", "~")):
-        raise ModelError(f"expected a folder or a hub id owner/name as the {role}, found nothing at {name!r}")
-    return name

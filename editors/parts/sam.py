@@ -24,6 +24,7 @@ from ..core.caching import Remembered, picture_key
 from ..core.errors import ModelError
 from ..core.images import image_to_bytes
 from ..core.loading import quiet_loading
+from .places import locate_sam
 
 _DECODER_HEADS = 8
 """Heads of the mask decoder in every published SAM; the only number that no shape tells."""
@@ -83,24 +84,6 @@ def load_sam(name: str, *, device: torch.device | str, model_dir: Path | None = 
     place, _ = resolve_device(str(device), "float32")
     path = locate_sam(name, model_dir=model_dir)
     return SamMasks(build_sam(_read_weights(path), source=str(path)).to(place))
-
-
-def locate_sam(name: str, *, model_dir: Path | None = None) -> Path:
-    """Where the file is.
-
-    Raises:
-        ModelError: if it is nowhere.
-    """
-    named = Path(name).expanduser()
-    places = [named] if model_dir is None else [model_dir / name, model_dir / named.name, named]
-    for place in places:
-        if place.is_file():
-            return place
-    where = "a folder given as --model-dir" if model_dir is None else str(model_dir)
-    raise ModelError(
-        f"expected the weights of SAM at {name!r}, found none: fetch sam_vit_h_4b8939.pth as "
-        f"github.com/facebookresearch/segment-anything describes and put it into {where}"
-    )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -18,7 +18,9 @@ from maskedit.app.doctor import (
     examine_checkpoint,
     examine_tools,
 )
-from maskedit.editors import EDITORS, BackboneConfig
+from maskedit.editors import EDITORS, BackboneConfig, GroundingConfig
+
+CLIPSEG, DINO, SAM = GroundingConfig().clipseg, GroundingConfig().detector, GroundingConfig().sam
 
 
 def test_findings_are_json(call: Callable[..., Any], ip2p_folder: Path) -> None:
@@ -80,7 +82,7 @@ def test_every_kind_is_tried_with_its_own_editor(sd_folder: Path, inpainting_fol
 
 
 def test_the_embedded_set_may_be_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("maskedit.app.doctor", "maskedit.editors.core.checkpoint"):
+    for module in ("maskedit.editors.parts.places", "maskedit.editors.core.checkpoint"):
         monkeypatch.setattr(f"{module}.files", lambda package: tmp_path)
     for kind in KINDS:
         state = examine_checkpoint(BackboneConfig(model="embedded"), kind, load=True)
@@ -120,16 +122,16 @@ def test_the_key_is_never_shown(call: Callable[..., Any], monkeypatch: pytest.Mo
     [
         ((), ["embedded", "sd"], ["segmenter", "detector", "sam"]),
         (("embedded",), ["sd"], ["detector", "sam"]),
-        (("embedded", "clipseg"), ["sd"], ["detector", "sam"]),
-        (("embedded", "dino"), ["sd"], ["sam"]),
-        (("dino", "sam.pth"), ["embedded"], ["segmenter"]),
-        (("embedded", "dino", "sam.pth"), [], []),
+        (("embedded", CLIPSEG), ["sd"], ["detector", "sam"]),
+        (("embedded", DINO), ["sd"], ["sam"]),
+        ((DINO, SAM), ["embedded"], ["segmenter"]),
+        (("embedded", DINO, SAM), [], []),
     ],
 )
 def test_who_cannot_look_for_objects_is_not_plainly_ready(
     here: tuple[str, ...], masks_only: list[str], missing: list[str]
 ) -> None:
-    roles = {"embedded": "segmenter", "clipseg": "segmenter", "dino": "detector", "sam.pth": "sam"}
+    roles = {"embedded": "segmenter", CLIPSEG: "segmenter", DINO: "detector", SAM: "sam"}
     tools = [ToolState(role=r, model=m, place=m if m in here else None, note="") for m, r in roles.items()]
     checkpoints = [
         CheckpointState(model=model, kind="text-to-image", place=model, loads=True, note="")

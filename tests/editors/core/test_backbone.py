@@ -80,7 +80,7 @@ def test_a_missing_part_is_one_clear_line(ip2p_folder: Path, tmp_path: Path, par
 
 
 def test_a_hub_id_that_is_not_here_says_what_to_fetch(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=rf"hf download a/b --local-dir a/b` and put it at {tmp_path}/a/b"):
+    with pytest.raises(ModelError, match=rf"hf download a/b --local-dir {tmp_path}/a/b`"):
         Backbone.load(cpu("a/b", model_dir=tmp_path, offline=True))
 
 

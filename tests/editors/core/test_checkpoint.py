@@ -20,6 +20,7 @@ from maskedit.editors import (
     load_preset,
     locate_checkpoint,
 )
+from maskedit.editors.core.checkpoint import missing_message
 
 
 def place(folder: Path) -> Path:
@@ -159,3 +160,13 @@ def test_a_checkpoint_in_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch,
     folder = place(tmp_path / "weights")
     assert locate_checkpoint(BackboneConfig(model="~/weights")) == folder
     shutil.rmtree(folder)
+
+
+def test_what_is_missing_is_one_line_with_one_thing_to_do() -> None:
+    assert missing_message("the detector", "a/b", model_dir=None) == (
+        "the detector a/b is not on this machine (looked in the hub's cache), and --offline asks no further: fetch it "
+        "with `hf download a/b`"
+    )
+    asked = missing_message("the detector", "a/b", model_dir=Path("here"), problem="x" * 200)
+    assert f"(looked in here and the hub's cache), and the hub does not give it ({'x' * 100}...)" in asked
+    assert asked.endswith("`hf download a/b --local-dir here/a/b`")

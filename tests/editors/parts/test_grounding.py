@@ -86,7 +86,7 @@ def test_the_segmenter_that_is_named_is_loaded(
 def test_an_editor_on_the_embedded_set_finds_with_the_embedded_set(
     clipseg_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskedit.editors.parts.clipseg.files", lambda package: tmp_path)
+    monkeypatch.setattr("maskedit.editors.parts.places.files", lambda package: tmp_path)
     with pytest.raises(
         ModelError, match="embedded segmenter is not installed: train it with `maskedit train embedded`"
     ):

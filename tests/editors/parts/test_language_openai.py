@@ -97,7 +97,7 @@ def test_a_server_of_ones_own_needs_no_key(server: Any, monkeypatch: pytest.Monk
 
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(
-        LanguageError, match="set the environment variable MY_KEY, .*--language.api-key-variable.*--language.base-url"
+        LanguageError, match=r"set the environment variable MY_KEY, .*--language.api-key-variable.*--language.base-url"
     ):
         make_language(LanguageConfig(provider="openai", api_key_variable="MY_KEY"))
 

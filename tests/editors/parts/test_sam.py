@@ -11,7 +11,7 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from maskedit.editors.core.errors import ModelError
 from maskedit.editors.core.images import image_to_bytes
-from maskedit.editors.parts.sam import SamMasks, build_sam, infer_sizes, load_sam, locate_sam
+from maskedit.editors.parts.sam import SamMasks, build_sam, infer_sizes, load_sam
 
 BOXES = torch.tensor([[0.0, 0.0, 30.0, 30.0], [10.0, 5.5, 50.0, 40.0], [3.0, 20.0, 20.0, 47.0]])
 Make = Callable[..., torch.Tensor]
@@ -160,15 +160,3 @@ def test_windows_that_contradict_each_other_are_refused(sam_file: Path) -> None:
     shapes["image_encoder.blocks.1.attn.rel_pos_h"] = (3, 8)
     with pytest.raises(ValueError, match=r"windows of \[2, 3\] cells"):
         infer_sizes(shapes)
-
-
-def test_a_file_that_is_nowhere_says_where_to_put_it(sam_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"at 'absent.pth', found none: fetch .* a folder given as --model-dir"
-    ) as caught:
-        locate_sam("absent.pth")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match=f"put it into {tmp_path}"):
-        locate_sam("absent.pth", model_dir=tmp_path)
-    assert locate_sam(sam_file.name, model_dir=sam_file.parent) == sam_file
-    assert locate_sam(f"elsewhere/{sam_file.name}", model_dir=sam_file.parent) == sam_file
