@@ -23,6 +23,9 @@ from .fields import pixel_centres
 
 _DIS_SMALLEST = 64
 """OpenCV's DIS reads beyond its pyramid, and crashes, on some pictures with a side below 32 pixels."""
+_DIS_SMALL = 128
+"""Pictures with both sides below this many pixels are searched to the last pixel, not to every second one. On blocks
+clips that takes a quarter off the error at 64 pixels and gains nothing from 128 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +174,8 @@ def confident_pixels(
     size = flow.shape[-2:]
     goal = warp_points(_grid(flow), flow)
     returning = sample_flow(back, goal).mT.unflatten(2, size)
-    lengths = flow.norm(dim=1) + returning.norm(dim=1)
-    close = (flow + returning).norm(dim=1) < config.tolerance_share * lengths + config.tolerance_pixels
+    missed, lengths = _length(flow + returning), _length(flow) + _length(returning)
+    close = missed < config.tolerance_share * lengths + config.tolerance_pixels
     return close & _inside(goal).unflatten(1, size)
 
 
@@ -236,8 +239,14 @@ def _grid(flow: Tensor) -> Tensor:
     return pixel_centres(*flow.shape[-2:], device=flow.device).view(1, -1, 2).expand(len(flow), -1, -1)
 
 
+def _length(flow: Tensor) -> Tensor:
+    # A norm over an axis of two takes twenty times as long on a CPU.
+    return torch.hypot(flow[:, 0], flow[:, 1])
+
+
 def _inside(points: Tensor) -> Tensor:
-    return ((points >= 0) & (points <= 1)).all(-1)
+    within = (points >= 0) & (points <= 1)
+    return within[..., 0] & within[..., 1]
 
 
 def _sample(fields: Tensor, points: Tensor) -> Tensor:
@@ -255,5 +264,8 @@ def _dis_flow(first: Tensor, second: Tensor) -> Tensor:
     greys = [np.pad(grey, ((0, below), (0, beside)), mode="edge") for grey in greys]
     # The types of this version of OpenCV do not know that the flow to start from may be missing.
     start = np.zeros((*greys[0].shape, 2), np.float32)
-    found = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(greys[0], greys[1], start)
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if max(height, width) < _DIS_SMALL:
+        method.setFinestScale(0)
+    found = method.calc(greys[0], greys[1], start)
     return torch.from_numpy(np.ascontiguousarray(found[:height, :width])).permute(2, 0, 1).contiguous()
