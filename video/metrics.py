@@ -109,10 +109,10 @@ def flicker(
 ) -> float:
     """How much colours go to and fro along the motion: the mean absolute second difference over three frames, halved.
 
-    A colour that drifts steadily costs nothing, such as that of a side turning out of the light; one that alternates by d
-    costs d. The source's own noise and the blur of looking between pixels count, so it is read beside the source's
-    flicker. The warp error of the edit alone, edited minus source, would be free of both, but would call it flicker when
-    an edit drops noise or fine detail of the source, although that makes the picture steadier.
+    A colour that drifts steadily costs nothing, such as that of a side turning out of the light; one that alternates by
+    d costs d. The source's own noise and the blur of looking between pixels count, so it is read beside the source's
+    flicker. The warp error of the edit alone, edited minus source, would be free of both, but would call it flicker
+    when an edit drops noise or fine detail of the source, although that makes the picture steadier.
 
     Args:
         frames: of a clip.
