@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from .core.backbone import Architecture as Architecture
     from .core.backbone import Backbone as Backbone
     from .core.backbone import Conditioning as Conditioning
+    from .core.backbone import resolve_device as resolve_device
     from .core.guidance import TextGuidance as TextGuidance
     from .core.inversion import invert as invert
     from .core.loading import load_configuration as load_configuration
@@ -121,6 +122,7 @@ _LAZY = {
     "Architecture": ".core.backbone",
     "Backbone": ".core.backbone",
     "Conditioning": ".core.backbone",
+    "resolve_device": ".core.backbone",
     "TextGuidance": ".core.guidance",
     "invert": ".core.inversion",
     "load_configuration": ".core.loading",
