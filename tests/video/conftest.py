@@ -1,8 +1,10 @@
-"""Shared by the tests of video edits: fitted segments whose fields are known, and an editor of a real, tiny model."""
+"""Shared by the tests of videos: clips of all kinds, segments of known fields, an editor of a real tiny model."""
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,3 +75,66 @@ def scene() -> torch.Tensor:
     picture = torch.stack([0.3 + 0.2 * ys.expand(56, 72), 0.4 + 0.3 * xs.expand(56, 72), 0.5 + 0.3 * ys * xs])[None]
     picture[..., 22:34, 28:40] = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
     return picture
+
+
+def _moving(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A smooth picture, "height width 3", unlike itself upside down or mirrored, whose middle moves with its number."""
+    ys, xs = np.mgrid[:height, :width] / np.array([height, width])[:, None, None]
+    waves = np.sin(5 * xs + 0.3 * number), np.sin(3 * ys + xs), ys * xs + 0.02 * number
+    return (255 * np.stack([0.5 + 0.4 * waves[0], 0.5 + 0.3 * waves[1], 0.7 * waves[2] % 1], -1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def moving() -> Callable[..., np.ndarray]:
+    """Makes the frames of `make_video`."""
+    return _moving
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """Encodes frames with PyAV alone, so that readers meet files that are not of our own writer.
+
+    `times` are in 1/600 s; the sound is a beep of 0.1 s at the beginning of each second but the first.
+    """
+    import av
+
+    def make(
+        path: Path,
+        *,
+        frames: Sequence[np.ndarray] | int = 12,
+        codec: str = "libx264",
+        options: dict[str, str] | None = None,
+        muxer: dict[str, str] | None = None,
+        times: Sequence[int] | None = None,
+        turned: tuple[int, bool, bool] | None = None,
+        aspect: Fraction | None = None,
+        sound: str | None = None,
+        rate: int = 44100,
+    ) -> Path:
+        frames = [_moving(number) for number in range(frames)] if isinstance(frames, int) else frames
+        times = [50 * number for number in range(len(frames))] if times is None else times
+        with av.open(str(path), "w", options=muxer or {}) as container:
+            stream = container.add_stream(codec, rate=12, options=options or {})
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 12 if path.suffix == ".avi" else 600)
+            if turned:
+                stream.set_display_rotation(*turned)
+            if aspect:
+                stream.codec_context.sample_aspect_ratio = aspect
+            beep = container.add_stream(sound, rate=rate, layout="mono") if sound else None
+            for time, pixels in zip(times, frames, strict=True):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 600)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+            if beep is not None:
+                seconds = np.arange(rate * times[-1] // 600) / rate
+                wave = 0.4 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 1 < 0.1) * (seconds >= 1)
+                frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+                frame.rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+                container.mux(beep.encode(frame))
+                container.mux(beep.encode(None))
+        return path
+
+    return make
