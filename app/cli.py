@@ -3,16 +3,22 @@
 Only the module of the chosen command is imported, so that `maskedit --help` answers at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Union
 
 import tyro
 
+from .parser_errors import in_one_line
+
 TRACEBACK_VARIABLE = "MASKEDIT_TRACEBACK"
+_REFUSED = 2
+"""How the parser ends the program where arguments make no sense."""
 _ABOUT = (
     "Edit pictures and 3D scenes by instruction, and keep what was not asked to change. Scenes are edited by "
     f"`ns-train maskedit`. Errors are one line; --traceback or {TRACEBACK_VARIABLE}=1 shows where they come from."
@@ -83,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shows_traceback = "--traceback" in given or os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
     arguments = [word for word in given if word != "--traceback"]
     try:
-        parse(arguments).run()
+        _parse_plainly(arguments).run()
     except KeyboardInterrupt:
         print("maskedit: stopped", file=sys.stderr)
         sys.exit(130)
@@ -96,6 +102,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"maskedit: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _parse_plainly(arguments: Sequence[str]) -> Any:
+    """`parse`, with what the parser complains about in one line."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return parse(arguments)
+    except SystemExit as end:
+        if end.code == _REFUSED:
+            known = arguments[:1] if arguments[0] in COMMANDS else []
+            box, program = said.getvalue(), " ".join(["maskedit", *known])
+            said = io.StringIO(f"maskedit: error: {in_one_line(box, program=program)}\n")
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
 
 
 def _is_expected(error: Exception) -> bool:

@@ -38,10 +38,35 @@ def test_every_command_explains_itself(name: str, call: Callable[..., Any]) -> N
 
 
 def test_unknown_commands_and_flags_are_refused(call: Callable[..., Any]) -> None:
-    assert call("frobnicate").code == 2
+    done = call("frobnicate")
+    assert (done.code, done.out) == (2, "")
+    names = ", ".join(COMMANDS)
+    expected = f"unrecognized options: frobnicate, available subcommands: {names} (see maskedit --help)"
+    assert done.err == f"maskedit: error: {expected}\n"
     done = call("edit", "picture.png", "--stepz", 3)
     assert done.code == 2
-    assert "--steps" in done.err
+    assert done.err.startswith("maskedit: error: unrecognized options: --stepz, 3, did you mean --steps")
+    assert done.err.endswith("? (see maskedit edit --help)\n")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--editor", "nonsense", "invalid choice 'nonsense' for argument '--editor'"),
+        (
+            "--steps",
+            "ten",
+            "--steps: no type matching {None}|INT could be instantiated from ['ten'] (see maskedit edit",
+        ),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_in_one_line(
+    flag: str, value: str, said: str, call: Callable[..., Any]
+) -> None:
+    done = call("edit", "picture.png", flag, value)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"maskedit: error: {said}")
 
 
 def test_expected_errors_are_one_line(call: Callable[..., Any], tmp_path: Path) -> None:
