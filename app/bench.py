@@ -12,7 +12,7 @@ from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
 from ..bench.language import run_language_bench
 from ..bench.speed import SpeedBenchConfig, run_speed_bench
 from ..bench.table import Document, print_table, write_json
-from ..editors import BackboneConfig, LanguageConfig, make_language
+from ..editors import BackboneConfig, InputError, LanguageConfig, make_language
 from .models import load_backbone, silence_libraries
 from .pictures import check_output
 from .progress import labelled_bar, waiting
@@ -70,6 +70,8 @@ class LanguageBench:
     """List in the figures' file what went wrong; not for cases that are held out."""
     device: str = "cpu"
     """Where a chat model runs: `cpu`, `cuda`, ..."""
+    model_dir: Path | None = None
+    """Folder with local copies of chat models, looked up before the hub."""
     offline: bool = False
     """Never ask the hub for a chat model."""
     language: Annotated[LanguageConfig, tyro.conf.arg(name="")] = field(default_factory=LanguageConfig)
@@ -78,8 +80,13 @@ class LanguageBench:
     def measure(self) -> Document:
         """Run the bench."""
         config = self.language
+        for name, readers in config.unread().items():
+            raise InputError(
+                f"the provider {config.provider} reads no --{name.replace('_', '-')}: leave it out, or pass --provider "
+                f"{' or '.join(readers)}"
+            )
         with waiting("parsing"):
-            processor = make_language(config, device=self.device, offline=self.offline)
+            processor = make_language(config, device=self.device, model_dir=self.model_dir, offline=self.offline)
             method = config.provider if config.model is None else f"{config.provider} {config.model}"
             return run_language_bench(self.cases, processor, method=method, show_failures=self.failures)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..editors import EDITORS, EditorConfig, EditorName, name_of
+from ..editors import EDITORS, EditorConfig, EditorName, LanguageConfig, name_of
 from .flags import FlagSpec, OptionError, as_flag, build, default_of, docs_of, flag_name, flags_class
 
 SHARED = "shared"
@@ -117,7 +117,22 @@ def join_options(editor: EditorName, flags: Any, *, base: Any = None) -> EditorC
                 f"{' or '.join(option.editors)}"
             )
     own = {o.declared.name: (_at(flags, o.path), _shown(o.path, renamed)) for o in OPTIONS if editor in o.editors}
-    return build(EDITORS[editor].config, own)
+    config = build(EDITORS[editor].config, own)
+    _refuse_unread(config, plain if base is None else base)
+    return config
+
+
+def _refuse_unread(config: EditorConfig, usual: Any) -> None:
+    """Refuse flags about language that the chosen provider does not read."""
+    language: LanguageConfig | None = getattr(config, "language", None)
+    if language is None:
+        return
+    for name, readers in language.unread().items():
+        if getattr(language, name) != getattr(usual.language, name):
+            raise OptionError(
+                f"the language provider {language.provider} reads no {flag_name(('language', name))}: leave it out, or "
+                f"pass --language.provider {' or '.join(readers)}"
+            )
 
 
 def split_options(config: EditorConfig, kind: type[Any] = EditorFlags) -> Any:

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..editors import Instruction, IP2PConfig, ModelError, check_kind, locate_checkpoint, make_language
+from ..editors import (
+    InputError,
+    Instruction,
+    IP2PConfig,
+    ModelError,
+    check_kind,
+    locate_checkpoint,
+    make_language,
+    require_models,
+)
 from .editor import SceneEditorConfig
 from .plan import check_plan, plan_early
 
@@ -22,7 +31,8 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         fetch: also ask the hub, because the first edit is hours away.
 
     Raises:
-        ModelError: if the checkpoint is missing, can't be reached or is of another kind than the editor needs.
+        ModelError: if the checkpoint is missing, can't be reached or is of another kind than the editor needs, or a
+            model that finds objects or describes pictures is missing where edits are hours away.
         InputError: if the instructions are too long or not understood, or a keyword is not found in its instruction.
     """
     plan = plan_early(config.chosen, instructions)
@@ -46,18 +56,30 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
     tokenizer = _load_tokenizer(folder, config)
     if plan is not None:
         check_plan(config, plan, tokenizer)
+    if fetch:
+        require_models(config.chosen, config, config.kind)
 
 
 def check_language_is_there(config: SceneEditorConfig) -> None:
-    """Refuse a language server that could not be asked; nothing is sent.
+    """Refuse a language server that could not be asked, and settings its provider does not read; nothing is sent.
 
     Raises:
-        LanguageError: if there is no key for it.
+        InputError: if a setting means nothing to the provider.
+        LanguageError: if there is no key for the server.
         MissingExtraError: if the package for servers is not installed.
     """
     options = config.chosen
-    if not isinstance(options, IP2PConfig) and options.language.provider == "openai":
-        make_language(options.language)
+    if isinstance(options, IP2PConfig):
+        return
+    language = options.language
+    for name, readers in language.unread().items():
+        flag = f"--pipeline.editor.{config.name}.language"
+        raise InputError(
+            f"the language provider {language.provider} reads no {flag}.{name.replace('_', '-')}: leave it out, or "
+            f"pass {flag}.provider {' or '.join(readers)}"
+        )
+    if language.provider == "openai":
+        make_language(language, model_dir=config.model_dir, offline=config.offline)
 
 
 def _load_tokenizer(folder: Path, config: SceneEditorConfig) -> "CLIPTokenizer":

@@ -1,6 +1,7 @@
 """Options of the language processor; this file imports nothing heavy, so that command lines can offer them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
 LanguageProvider = Literal["rules", "chat", "openai"]
@@ -10,6 +11,16 @@ CHAT_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 """Small enough for the memory a diffusion model leaves, and under a free licence."""
 SERVER_MODEL = "gpt-4o-mini"
 """The paper's model is no longer offered; this is its successor."""
+READ_BY: Mapping[str, tuple[LanguageProvider, ...]] = {
+    "model": ("chat", "openai"),
+    "revision": ("chat",),
+    "base_url": ("openai",),
+    "api_key_variable": ("openai",),
+    "temperature": ("chat", "openai"),
+    "max_tokens": ("chat", "openai"),
+    "timeout": ("openai",),
+}
+"""The providers that a setting means something to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +62,11 @@ class LanguageConfig:
             raise ValueError(f"max_tokens must be at least 120, got {self.max_tokens}")
         if not self.timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, got {self.timeout:g}")
+
+    def unread(self) -> dict[str, tuple[LanguageProvider, ...]]:
+        """Settings that were changed and that the provider does not read, each with those that do."""
+        changed = [f.name for f in fields(self) if f.name in READ_BY and getattr(self, f.name) != f.default]
+        return {name: READ_BY[name] for name in changed if self.provider not in READ_BY[name]}
 
     def model_name(self) -> str:
         """The model that is meant by a provider that needs one."""

@@ -56,6 +56,20 @@ def test_the_language_bench_measures_held_out_cases_by_default(call: Callable[..
     assert "held_out/recolor" in done.out
 
 
+def test_flags_the_language_provider_does_not_read_are_refused(call: Callable[..., Any]) -> None:
+    done = call("bench", "language", "--model", "m")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "the provider rules reads no --model: leave it out, or pass --provider chat or openai" in done.err
+
+
+def test_a_chat_model_is_looked_for_in_the_model_folder(call: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    chat = ["--provider", "chat", "--model", "owner/mine", "--model-dir", tmp_path, "--offline"]
+    done = call("bench", "language", *chat)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"no config.json in {tmp_path / 'mine'}" in done.err
+
+
 def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = call("bench", "speed", "--json", tmp_path / "file" / "speed.json")

@@ -162,3 +162,28 @@ def test_a_flag_may_be_renamed_where_a_command_has_one_of_its_name() -> None:
     assert split_options(IP2PConfig(size=96, steps=7), kind) == flags
     with pytest.raises(OptionError, match=r"^--edit-size must be at least"):
         join_options("ip2p", changed(flags, shared={"size": 0}))
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ({"model": "m"}, "rules reads no --language.model: leave it out, or pass --language.provider chat or openai"),
+        ({"base_url": "http://localhost:9/v1"}, "rules reads no --language.base-url: .* --language.provider openai$"),
+        ({"provider": "chat", "timeout": 9.0}, "chat reads no --language.timeout: .* --language.provider openai$"),
+        ({"provider": "openai", "revision": "v1"}, "openai reads no --language.revision: .* --language.provider chat$"),
+    ],
+)
+@pytest.mark.parametrize("editor", ["foi", "mdp", "inpaint"])
+def test_what_the_language_provider_does_not_read_is_refused(
+    editor: EditorName, language: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(OptionError, match=f"^the language provider {expected}"):
+        join_options(editor, changed(EditorFlags(), language=language))
+
+
+def test_what_a_preset_says_about_language_is_no_choice_of_the_user() -> None:
+    base = split_options(MDPConfig(language=LanguageConfig(provider="chat", model="m")))
+    flags = changed(base, language={"provider": "rules"})
+    assert join_options("mdp", flags, base=base).language == LanguageConfig(model="m")
+    with pytest.raises(OptionError, match=r"rules reads no --language\.model"):
+        join_options("mdp", changed(flags, language={"model": "other"}), base=base)

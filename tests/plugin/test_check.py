@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from maskedit.editors import (
+    GroundingConfig,
     InpaintConfig,
     InputError,
     InstructEditConfig,
     Instruction,
     LanguageConfig,
     LanguageError,
+    MDPConfig,
     ModelError,
     ParseError,
 )
@@ -94,8 +96,31 @@ def test_the_wrong_kind_of_checkpoint_is_one_line(name: Any, folder: str, reques
 
 def test_every_kind_of_checkpoint_is_accepted_by_its_editors(sd_folder: Path, inpainting_folder: Path) -> None:
     for name in ("instructedit", "diffedit", "mdp"):
-        check_editor_is_there(SceneEditorConfig(name=name, model=str(sd_folder)), RED, fetch=True)
-    check_editor_is_there(SceneEditorConfig(name="inpaint", model=str(inpainting_folder)), RED, fetch=True)
+        check_editor_is_there(SceneEditorConfig(name=name, model=str(sd_folder)), RED, fetch=False)
+    check_editor_is_there(SceneEditorConfig(name="inpaint", model=str(inpainting_folder)), RED, fetch=False)
+
+
+def test_models_that_find_objects_are_missed_before_hours_are_spent(
+    sd_folder: Path, sam_file: Path, grounding_dino_folder: Path
+) -> None:
+    def check(**grounding: str) -> None:
+        options = InstructEditConfig(grounding=GroundingConfig(**grounding))
+        config = SceneEditorConfig(name="instructedit", model=str(sd_folder), instructedit=options, offline=True)
+        check_editor_is_there(config, RED, fetch=True)
+
+    with pytest.raises(ModelError, match="the detector nobody/dino is not on this machine"):
+        check(detector="nobody/dino", sam=str(sam_file))
+    with pytest.raises(ModelError, match=r"no weights of SAM at 'nowhere\.pth'"):
+        check(detector=str(grounding_dino_folder), sam="nowhere.pth")
+    check(detector=str(grounding_dino_folder), sam=str(sam_file))
+
+
+def test_settings_of_another_language_provider_are_refused() -> None:
+    config = SceneEditorConfig(name="mdp", mdp=MDPConfig(language=LanguageConfig(model="m")))
+    flag = "--pipeline.editor.mdp.language"
+    with pytest.raises(InputError, match=rf"rules reads no {flag}\.model: .* pass {flag}\.provider chat or openai"):
+        check_language_is_there(config)
+    check_language_is_there(SceneEditorConfig(mdp=config.mdp))
 
 
 @pytest.mark.parametrize(

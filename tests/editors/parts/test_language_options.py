@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maskedit.editors.parts.language_options import CHAT_MODEL, SERVER_MODEL, LanguageConfig
+from maskedit.editors.parts.language_options import CHAT_MODEL, READ_BY, SERVER_MODEL, LanguageConfig
 
 
 def test_the_default_needs_nothing() -> None:
@@ -49,3 +49,26 @@ def test_an_address_holds_no_password(user: str, scheme: str) -> None:
 
 def test_no_field_holds_a_key() -> None:
     assert not [f.name for f in fields(LanguageConfig) if "key" in f.name and f.name != "api_key_variable"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "values", "expected"),
+    [
+        ("rules", {}, ()),
+        ("rules", {"model": "m", "base_url": "http://localhost:9/v1"}, ("model", "base_url")),
+        ("rules", {"temperature": 0.5, "timeout": 9.0}, ("temperature", "timeout")),
+        ("chat", {"model": "m", "revision": "v1", "max_tokens": 200}, ()),
+        ("chat", {"api_key_variable": "MY_KEY"}, ("api_key_variable",)),
+        ("openai", {"model": "m", "revision": "v1", "timeout": 9.0}, ("revision",)),
+    ],
+)
+def test_settings_the_provider_does_not_read_are_told(
+    provider: Any, values: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    unread = LanguageConfig(provider=provider, **values).unread()
+    assert tuple(unread) == expected
+    assert all(provider not in readers and readers == READ_BY[name] for name, readers in unread.items())
+
+
+def test_every_setting_says_who_reads_it() -> None:
+    assert {*READ_BY} == {f.name for f in fields(LanguageConfig)} - {"provider"}
