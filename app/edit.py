@@ -37,6 +37,7 @@ from .pictures import (
     write_results,
 )
 from .progress import progress_bar, warn
+from .refusals import refuse_what_cannot_run, refuse_words
 
 MOST_AT_ONCE = 8
 """Pictures per batch unless --chunk says otherwise: enough to fill a GPU, few enough for a bar that moves."""
@@ -98,13 +99,12 @@ class MaskCommand:
         Raises:
             InputError: if there are none, or one makes no sense.
         """
+        refuse_words(self)
         texts = self.instruction
         if not texts and self.target_caption is not None and self._knows_where():
             texts = (self.target_caption,)
         if not texts:
             raise InputError('expected an instruction, got none: pass --instruction "make the red cube blue"')
-        if self.phrase and not self._looks_for_phrases:
-            raise InputError(f"{self.editor} looks for no phrases: leave --phrase out or pass --editor instructedit")
         count = len(texts)
         columns = (("--keyword", self.keyword), ("--strength", self.strength), ("--phrase", self.phrase))
         for flag, values in columns:
@@ -124,15 +124,9 @@ class MaskCommand:
         Raises:
             InputError: if the editor reads none, or there is one of the picture as it is alone.
         """
-        if self.source_caption is None and self.target_caption is None:
-            return ()
-        if EDITORS[self.editor].kind == "instruct-pix2pix":
-            raise InputError(
-                f"{self.editor} reads instructions and no captions: leave --source-caption and --target-caption out or "
-                "pass --editor instructedit"
-            )
+        refuse_words(self)
         if self.target_caption is None:
-            raise InputError("expected --target-caption beside --source-caption, got none: describe the edited picture")
+            return ()
         return (Captions(source=self.source_caption or "", target=self.target_caption),)
 
     @property
@@ -191,7 +185,10 @@ class MaskCommand:
             images |= {f"_mask{number + 1}.png": mask for number, mask in enumerate(masks)}
         areas = [float(mask.mean()) for mask in masks]
         captions = asdict(request.captions[row]) if request.captions else None
-        record = self.record(picture, request, settings) | {"captions": captions, "mask_area": areas}
+        record = self.record(picture, request.rows(slice(row, row + 1)), settings) | {
+            "captions": captions,
+            "mask_area": areas,
+        }
         write_results(self.output, picture, images, record)
         share = ", ".join(
             f"{100 * area:.1f}% for {each.text!r}" for area, each in zip(areas, request.instructions, strict=True)
@@ -203,6 +200,7 @@ class MaskCommand:
         from ..editors import make_editor
 
         kind = EDITORS[self.editor].kind
+        refuse_what_cannot_run(self, options, has_masks=bool(getattr(self, "mask", ())))
         backbone = load_backbone(self.checkpoint, kind)
         editor = make_editor(options, backbone, api_key=self.api_key)
         chosen = {"model": self.checkpoint.model_for(kind), "preset": asdict(backbone.preset)}
@@ -264,12 +262,12 @@ class MaskCommand:
             raise InputError(f"{picture.path}: {error}{done if len(pictures) > 1 else ''}") from error
 
     def record(self, picture: Picture, request: EditRequest, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the JSON beside each picture tells in any case; the request is the planned one."""
+        """What the JSON beside each picture tells in any case; the request is the planned one of this picture alone."""
         return {
             "image": str(picture.path),
             "width": picture.width,
             "height": picture.height,
-            "instructions": [asdict(replace(each, mask=None)) for each in request.instructions],
+            "instructions": [_instruction_record(each) for each in request.instructions],
             "editor": self.editor,
             "preset": self.preset,
             "seed": self.seed + picture.number,
@@ -318,7 +316,8 @@ class EditCommand(MaskCommand):
                 if len(result.masks) > 1:
                     images |= {f"_mask{number + 1}.png": mask[rows] for number, mask in enumerate(result.masks)}
                 trace = trace_of(result, row)
-                write_results(self.output, picture, images, self.record(picture, request, settings) | {"trace": trace})
+                record = self.record(picture, request.rows(rows), settings) | {"trace": trace}
+                write_results(self.output, picture, images, record)
                 for warning in result.trace.warnings:
                     warn(f"{picture.path}: {warning}")
                 print(_summary(picture, trace, self.output))
@@ -343,17 +342,34 @@ class _Teller:
         parts: list[str] = []
         if len(request.instructions) > given:
             parts.append(f"in {len(request.instructions)} parts: {'; '.join(i.text for i in request.instructions)}")
-        phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases or ())
-        if phrases and request.mask is None:
-            parts.append(f"looking for: {', '.join(phrases)}")
-        differ = len(set(request.captions)) > 1
-        for row, picture in enumerate(group):
-            captions = request.captions[row] if request.captions else None
-            own = [] if captions is None else [f"{captions.source} -> {captions.target}".strip()]
-            line = "; ".join([*own, *parts])
+        lines = ["; ".join([*_read_in(request, row), *parts, *_sought_in(request, row)]) for row in range(len(group))]
+        for picture, line in zip(group, lines, strict=True):
             if line and line not in self._told:
                 self._told.add(line)
-                print(f"{picture.path}: {line}" if differ else line, flush=True)
+                print(f"{picture.path}: {line}" if len(set(lines)) > 1 else line, flush=True)
+
+
+def _read_in(request: EditRequest, row: int) -> list[str]:
+    """The captions of a picture: what it shows, and what it or each of its regions is to become."""
+    if not request.captions:
+        return []
+    own = [captions[row].target for captions in request.region_captions] or [request.captions[row].target]
+    return [f"{request.captions[row].source} -> {' | '.join(dict.fromkeys(own))}".strip()]
+
+
+def _sought_in(request: EditRequest, row: int) -> list[str]:
+    """What is looked for in a picture."""
+    phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases_in(row))
+    return [f"looking for: {', '.join(phrases)}"] if phrases and request.mask is None else []
+
+
+def _instruction_record(instruction: Instruction) -> dict[str, Any]:
+    """An instruction as it held for one picture: with what only some have where it has it."""
+    record = asdict(replace(instruction, mask=None))
+    captions, by_image, note = (record.pop(name) for name in ("captions", "phrases_by_image", "note"))
+    if by_image:
+        record["phrases"] = by_image[0]
+    return record | ({"captions": captions[0]} if captions else {}) | ({"note": note} if note else {})
 
 
 def _split_phrases(text: str) -> tuple[str, ...] | None:
@@ -365,7 +381,8 @@ def _summary(picture: Picture, trace: dict[str, Any], output: Path) -> str:
     kept = "nothing" if trace["outside_change"] == 0 else f"{255 * trace['outside_change']:.2f} of 255 on average"
     unkept = f"{255 * trace['outside_change_unkept']:.2f} of 255"
     if trace["mask_area"] == 1:
-        where = "the whole picture may have changed"
+        confine = "" if EDITORS[trace["editor"]].has_mask else " (--mask confines it)"
+        where = f"the whole picture may have changed{confine}"
     else:
         where = f"{100 * trace['mask_area']:.1f}% masked, outside changed: {kept} (the model alone: {unkept})"
     return f"{picture.path}: {where}; {trace['seconds']:.1f} s -> {output / picture.name}_strip.png"

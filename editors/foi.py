@@ -66,7 +66,8 @@ class FoI:
     def plan(self, request: EditRequest) -> EditRequest:
         """The request with instructions that ask for several edits taken apart, each with its own keyword.
 
-        What the language processor does not understand stays as it is: FoI needs no more than a keyword.
+        What the language processor does not understand stays as it is, with a note that ends among the warnings of an
+        edit: FoI needs no more than a keyword.
         """
         if not self.config.split or request.mask is not None:
             return request
@@ -79,7 +80,7 @@ class FoI:
         Raises:
             NothingFoundError: if attention to a keyword is the same everywhere.
         """
-        return edit_on_canvas(request, self.backbone, self.config, self._run, name="foi")
+        return edit_on_canvas(self.plan(request), self.backbone, self.config, self._run, name="foi")
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """The masks an edit of the same request would use: from one UNet call, or with `extract_at` a whole run.
@@ -87,7 +88,7 @@ class FoI:
         Raises:
             NothingFoundError: if attention to a keyword is the same everywhere.
         """
-        return masks_on_canvas(request, self.backbone, self.config, self._find)
+        return masks_on_canvas(self.plan(request), self.backbone, self.config, self._find)
 
     def _find(self, request: EditRequest) -> tuple[Mask, ...]:
         run = _FoIRun(self, request)

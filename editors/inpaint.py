@@ -2,6 +2,8 @@
 
 The objects are found as InstructEdit finds them; an inpainting checkpoint then paints what is inside the mask anew from
 pure noise, under the edited caption. Nothing of what was there is kept, so there is no encoding ratio.
+
+Differs from the paper: several instructions are one run in which the region of each follows its own caption.
 """
 
 from dataclasses import asdict
@@ -9,14 +11,14 @@ from dataclasses import asdict
 import torch
 
 from .core.backbone import Backbone, Conditioning
-from .core.guidance import TextGuidance
 from .core.sampling import draw_noise, make_generators, sample
-from .core.types import Branch, LatentMask, Mask
+from .core.types import Branch, Mask
 from .parts.canvas import PassResult, given_or_whole
 from .parts.caption_editor import GroundedEditor
 from .parts.caption_options import InpaintConfig
-from .parts.caption_pass import caption_schedule, latent_mask
+from .parts.caption_pass import caption_schedule, embed_branches
 from .parts.masks import union
+from .parts.regions import Regions, put_on_latents
 from .parts.request import EditRequest
 from .parts.tools import Tools, tools_of
 
@@ -37,10 +39,10 @@ class Inpaint(GroundedEditor[InpaintConfig]):
         masks = given_or_whole(request)
         schedule = caption_schedule(backbone, settings.steps, levels=request.noise_levels)
         generators = make_generators(request.seeds, backbone.device)
-        guidance = TextGuidance(guidance_scale=settings.guidance_scale)
         factor = backbone.vae_scale_factor
         size = (request.image.shape[-2] // factor, request.image.shape[-1] // factor)
-        cells, warnings = latent_mask(masks, size, self.settings.mask_resize)
+        regions = put_on_latents(request, masks, size, settings.mask_resize)
+        guidance = regions.guidance(settings.guidance_scale)
         noise = draw_noise(generators, (backbone.latent_channels, *size), torch.float32)
         # From pure noise nothing of the picture is seen; dataset updates begin with noise of a lower level on it.
         clean = None
@@ -49,7 +51,7 @@ class Inpaint(GroundedEditor[InpaintConfig]):
         latents = sample(
             backbone,
             schedule.start(clean, noise),
-            conditioning=self._conditions(request, guidance.branches, union(masks), cells),
+            conditioning=self._conditions(request, guidance.branches, union(masks), regions),
             guidance=guidance,
             schedule=schedule,
             generators=generators,
@@ -59,22 +61,22 @@ class Inpaint(GroundedEditor[InpaintConfig]):
             masks=masks,
             prompt=request.captions[0].target,
             captions=request.captions,
+            region_captions=request.region_captions,
             timesteps=tuple(round(t) for t in schedule.timesteps[:, 0].tolist()),
-            warnings=warnings,
+            warnings=regions.warnings,
             settings=asdict(settings),
         )
 
     def _conditions(
-        self, request: EditRequest, branches: tuple[Branch, ...], mask: Mask, cells: LatentMask
+        self, request: EditRequest, branches: tuple[Branch, ...], mask: Mask, regions: Regions
     ) -> Conditioning:
         """The edited captions, and for every branch the mask and the preserved picture without what is inside.
 
         Source: Stable Diffusion's inpainting checkpoints, whose UNet reads latents, mask and masked latents in this
         order; masked pixels are 0 in the range [-1, 1] of the autoencoder.
         """
-        backbone = self.backbone
+        backbone, cells = self.backbone, regions.cells
         emptied = torch.where(mask < 0.5, request.preserved, 0.5)
         channels = torch.cat([cells, backbone.scale_latents(backbone.encode(emptied))], 1)
-        edited, empty = backbone.embed([c.target for c in request.captions]), backbone.embed([""])
-        texts = {branch: edited if branch == "text" else empty for branch in branches}
+        texts = embed_branches(backbone, branches, regions.targets)
         return backbone.lay_out(texts, dict.fromkeys(branches, channels), batch=len(cells))

@@ -26,9 +26,10 @@ from .parts.tools import Tools, tools_of
 
 
 class MDP(CaptionEditor[MDPConfig]):
-    """MDP-eps_t on the shared core."""
+    """MDP-eps_t on the shared core; several instructions are one edit, under the captions of all of them."""
 
     name = "mdp"
+    has_regions = False
 
     def __init__(self, backbone: Backbone, config: MDPConfig | None = None, *, tools: Tools | None = None) -> None:
         """Edit with a text-to-image checkpoint; tools not given are those the settings name."""

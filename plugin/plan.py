@@ -5,11 +5,12 @@ made before the first edit, from one photo, and kept in the session: every later
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..editors import (
     Captions,
+    DiffEditConfig,
     Editor,
     EditorConfig,
     EditRequest,
@@ -41,28 +42,43 @@ class ScenePlan:
         """The plan as it is stored."""
         return {
             "instructions": [instruction_to_json(each) for each in self.instructions],
-            "captions": [{"source": each.source, "target": each.target} for each in self.captions],
+            "captions": [asdict(each) for each in self.captions],
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ScenePlan":
         """A stored plan."""
-        instructions = [
-            Instruction(**{**each, "phrases": None if each["phrases"] is None else tuple(each["phrases"])})
-            for each in stored["instructions"]
-        ]
-        return cls(instructions=tuple(instructions), captions=tuple(Captions(**each) for each in stored["captions"]))
+        return cls(
+            instructions=tuple(instruction_from_json(each) for each in stored["instructions"]),
+            captions=_read_captions(stored["captions"]),
+        )
 
 
 def instruction_to_json(instruction: Instruction) -> dict[str, Any]:
-    """An instruction without its mask, as it is stored."""
+    """An instruction without its mask, as it is stored: what only some have is left out where they have it not."""
     phrases = None if instruction.phrases is None else list(instruction.phrases)
-    return {
+    stored = {
         "text": instruction.text,
         "keyword": instruction.keyword,
         "strength": instruction.strength,
         "phrases": phrases,
     }
+    # Sessions of older versions, whose instructions have neither, are told apart by what was asked.
+    if instruction.captions:
+        stored["captions"] = [asdict(each) for each in instruction.captions]
+    if instruction.note:
+        stored["note"] = instruction.note
+    return stored
+
+
+def instruction_from_json(stored: Mapping[str, Any]) -> Instruction:
+    """A stored instruction, of this version or an older one."""
+    phrases, captions = stored["phrases"], _read_captions(stored.get("captions", ()))
+    return Instruction(**{**stored, "phrases": None if phrases is None else tuple(phrases), "captions": captions})
+
+
+def _read_captions(stored: Sequence[Mapping[str, str]]) -> tuple[Captions, ...]:
+    return tuple(Captions(**each) for each in stored)
 
 
 def make_plan(editor: Editor, photo: Image, instructions: tuple[Instruction, ...]) -> ScenePlan:
@@ -96,9 +112,14 @@ def plan_early(config: EditorConfig, instructions: Sequence[Instruction]) -> Sce
         return None
     from ..editors import read_instructions
 
-    named, captions = read_instructions(instructions, make_language(config.language))
-    planned = [replace(given, phrases=phrases) for given, phrases in zip(instructions, named, strict=True)]
-    return ScenePlan(instructions=tuple(planned), captions=(captions,))
+    looks = isinstance(config, InstructEditConfig | InpaintConfig) and not config.global_edit
+    named, captions = read_instructions(
+        instructions,
+        make_language(config.language),
+        wants_phrases=looks,
+        wants_regions=looks or isinstance(config, DiffEditConfig),
+    )
+    return ScenePlan(instructions=named, captions=captions)
 
 
 def check_plan(config: SceneEditorConfig, plan: ScenePlan, tokenizer: "CLIPTokenizer | None") -> None:
@@ -127,7 +148,8 @@ def check_plan(config: SceneEditorConfig, plan: ScenePlan, tokenizer: "CLIPToken
 
         compose_instructions(plan.instructions, tokenizer)
         return
-    for text in (text for each in plan.captions for text in (each.source, each.target)):
+    every = [*plan.captions, *(captions for each in plan.instructions for captions in each.captions)]
+    for text in (text for each in every for text in (each.source, each.target)):
         length, limit = len(tokenizer(text, verbose=False).input_ids), int(tokenizer.model_max_length)
         if length > limit:
             raise InputError(

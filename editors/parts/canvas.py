@@ -31,6 +31,8 @@ class PassResult:
     prompt: str = ""
     keywords: tuple[str, ...] = ()
     captions: tuple[Captions, ...] = ()
+    region_captions: tuple[tuple[Captions, ...], ...] = ()
+    """For each instruction those of each picture, where regions go by their own."""
     timesteps: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -151,17 +153,23 @@ def edit_on_canvas(
             prompt=result.prompt,
             keywords=result.keywords,
             captions=result.captions,
+            region_captions=tuple(zip(*result.region_captions, strict=True)),
             timesteps=result.timesteps,
             mask_area=tuple(mask.mean((1, 2, 3)).tolist()),
             outside_change=tuple(outside_change(image, part.preserved, mask).tolist()),
             outside_change_unkept=tuple(outside_change(raw, part.preserved, mask).tolist()),
-            warnings=(*result.warnings, *_empty_masks(masks, part)),
+            warnings=(*_notes(part), *result.warnings, *_empty_masks(masks, part)),
             settings=dict(result.settings),
             seconds=time.perf_counter() - start,
         )
         return EditResult(image=image, mask=mask, masks=masks, trace=trace)
 
     return join_results(in_chunks(one, len(request.image), chunk=config.chunk))
+
+
+def _notes(request: EditRequest) -> tuple[str, ...]:
+    """What planning had to say."""
+    return tuple(each.note for each in request.instructions if each.note)
 
 
 def _empty_masks(masks: Sequence[Mask], request: EditRequest) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class CaptionEditor(Generic[ConfigT]):
     """An editor on captions; a subclass names itself and supplies its pass and its masks."""
 
     name: ClassVar[EditorName]
+    has_regions: ClassVar[bool] = True
+    """Whether the region of each of several instructions follows captions of its own."""
 
     def __init__(self, backbone: Backbone, config: ConfigT, tools: Tools) -> None:
         """Edit with a checkpoint.
@@ -44,7 +46,7 @@ class CaptionEditor(Generic[ConfigT]):
         Raises:
             ParseError: if an instruction cannot be understood.
         """
-        return plan_request(request, self.tools, wants_phrases=False)
+        return plan_request(request, self.tools, wants_phrases=False, wants_regions=self.has_regions)
 
     def edit(self, request: EditRequest) -> EditResult:
         """Edit a batch of images.
@@ -75,15 +77,17 @@ class GroundedEditor(CaptionEditor[GroundedT]):
     """An editor on captions that looks for the objects of an instruction, at the size of the picture itself."""
 
     def plan(self, request: EditRequest) -> EditRequest:
-        """The request with captions and what to segment.
+        """The request with captions and what to segment; clauses that name different objects become instructions.
 
         Raises:
             ParseError: if an instruction cannot be understood.
         """
-        return plan_request(request, self.tools, wants_phrases=not self.config.global_edit)
+        # Where the whole picture changes, there is one region, and nothing to look for.
+        looks = not self.config.global_edit
+        return plan_request(request, self.tools, wants_phrases=looks, wants_regions=looks)
 
     def edit(self, request: EditRequest) -> EditResult:
-        """Edit a batch of images; each instruction acts where its objects are found.
+        """Edit a batch of images; each instruction acts where its objects are found, and follows its own caption there.
 
         Raises:
             NothingFoundError: if an object is not found.

@@ -28,7 +28,7 @@ from ..core.guidance import Guidance, TextGuidance
 from ..core.inversion import invert
 from ..core.sampling import StepHook, sample
 from ..core.schedule import DDIMSchedule, make_schedule
-from ..core.types import Image, LatentMask, Latents, Mask
+from ..core.types import Branch, Image, LatentMask, Latents, Mask
 from .canvas import PassResult
 from .caption_options import CaptionConfig
 from .masks import composite_latents, region_to_grid, union
@@ -156,6 +156,8 @@ class CaptionPass:
     settings: CaptionSettings
     schedule: DDIMSchedule
     captions: tuple[Captions, ...]
+    region_captions: tuple[tuple[Captions, ...], ...]
+    """For each instruction, where regions go by their own."""
     path: LatentPath
     """Of the picture that is edited."""
     background: LatentPath
@@ -170,6 +172,7 @@ class CaptionPass:
         self,
         mask: LatentMask | None,
         *,
+        targets: Mapping[Branch, Sequence[str]] | None = None,
         guidance: Guidance | None = None,
         blend: Literal["aligned", "reference"] = "aligned",
         hooks: Sequence[StepHook] = (),
@@ -178,6 +181,7 @@ class CaptionPass:
 
         Args:
             mask: where latents may leave the background's path; None = everywhere.
+            targets: the edited captions of each text branch of the guidance; None = those of the run, for `text`.
             guidance: None = classifier-free guidance.
             blend: which of the background's latents are put back.
             hooks: run after each step, once the background is back.
@@ -186,13 +190,12 @@ class CaptionPass:
         """
         backbone, count = self.backbone, len(self.captions)
         guidance = guidance or TextGuidance(guidance_scale=self.settings.guidance_scale)
+        texts = targets or {"text": [c.target for c in self.captions]}
         restore = () if mask is None else (_restore_outside(mask, self.background, blend),)
         latents = sample(
             backbone,
             self.path[-1],
-            conditioning=backbone.condition(
-                guidance.branches, backbone.embed([c.target for c in self.captions]), batch=count
-            ),
+            conditioning=backbone.lay_out(embed_branches(backbone, guidance.branches, texts), batch=count),
             guidance=guidance,
             schedule=self.schedule,
             generators=(),
@@ -209,6 +212,7 @@ class CaptionPass:
             masks=masks,
             prompt=self.captions[0].target,
             captions=self.captions,
+            region_captions=self.region_captions,
             timesteps=tuple(round(t) for t in self.schedule.timesteps[:, 0].tolist()),
             warnings=warnings,
             settings={**asdict(self.settings), **settings},
@@ -260,9 +264,18 @@ def prepare_captions(
         settings=settings,
         schedule=schedule,
         captions=request.captions,
+        region_captions=request.region_captions,
         path=path,
         background=background,
     )
+
+
+def embed_branches(
+    backbone: Backbone, branches: Sequence[Branch], targets: Mapping[Branch, Sequence[str]]
+) -> dict[Branch, Float[Tensor, "_ tokens width"]]:
+    """Hidden states of each branch's captions, one for each picture; of the empty text where a branch has none."""
+    empty = backbone.embed([""])
+    return {branch: backbone.embed(targets[branch]) if branch in targets else empty for branch in branches}
 
 
 def latent_mask(masks: Sequence[Mask], size: tuple[int, int], how: MaskResize) -> tuple[LatentMask, tuple[str, ...]]:

@@ -46,6 +46,13 @@ class Instruction:
     phrases: tuple[str, ...] | None = None
     """What to segment, for editors that look for objects; () = the whole picture, None = the language processor
     decides."""
+    phrases_by_image: tuple[tuple[str, ...], ...] = ()
+    """The same for each image, where what its description says makes that differ; () = `phrases` for all."""
+    captions: tuple[Captions, ...] = ()
+    """What its own region shows before and after, for editors that read captions: one for each image, or one for all;
+    () = the request's."""
+    note: str = ""
+    """What planning has to say about it; an edit repeats it among its warnings."""
     mask: Mask | None = None
     """Where this instruction may act, one mask per image; None = found by the editor."""
 
@@ -61,6 +68,10 @@ class Instruction:
             raise InputError(
                 f"keyword {self.keyword!r} does not occur in {self.text!r}: use words of the instruction itself"
             )
+
+    def phrases_in(self, row: int) -> tuple[str, ...]:
+        """What to segment in one of the images."""
+        return self.phrases_by_image[row] if self.phrases_by_image else self.phrases or ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +112,8 @@ class EditRequest:
                 raise InputError(f"expected one noise level per image ({batch}), got {len(self.noise_levels)}")
             if not all(0 < level <= 1 for level in self.noise_levels):
                 raise InputError(f"noise levels must be in (0, 1], got {self.noise_levels}")
-        if len(self.captions) == 1:
-            object.__setattr__(self, "captions", self.captions * batch)
-        if len(self.captions) not in (0, batch):
-            raise InputError(f"expected captions for one image, or for each of {batch}, got {len(self.captions)}")
+        object.__setattr__(self, "captions", _spread(self.captions, batch))
+        object.__setattr__(self, "instructions", tuple(_fit(each, batch) for each in self.instructions))
         if self.condition is not None and self.condition.shape != self.image.shape:
             raise InputError(_size_message("condition image", self.image, self.condition))
         masks = [("mask", self.mask)] + [(f"mask of {i.text!r}", i.mask) for i in self.instructions]
@@ -117,18 +126,58 @@ class EditRequest:
         """The image that must be preserved outside the mask."""
         return self.image if self.condition is None else self.condition
 
+    @property
+    def region_captions(self) -> tuple[tuple[Captions, ...], ...]:
+        """For each instruction the captions of its region, one for each image; () = all go by the request's.
+
+        Regions that are one and the same, the request's mask, cannot follow several captions.
+        """
+        if not any(each.captions for each in self.instructions):
+            return ()
+        if self.mask is not None and all(each.mask is None for each in self.instructions):
+            return ()
+        return tuple(each.captions or self.captions for each in self.instructions)
+
     def rows(self, rows: slice) -> "EditRequest":
         """The same request for some of the images."""
         return replace(
             self,
             image=self.image[rows],
             condition=None if self.condition is None else self.condition[rows],
-            instructions=tuple(i if i.mask is None else replace(i, mask=i.mask[rows]) for i in self.instructions),
+            instructions=tuple(_rows_of(each, rows) for each in self.instructions),
             mask=None if self.mask is None else self.mask[rows],
             seeds=self.seeds[rows],
             captions=self.captions[rows],
             noise_levels=None if self.noise_levels is None else self.noise_levels[rows],
         )
+
+
+def _spread(captions: tuple[Captions, ...], batch: int) -> tuple[Captions, ...]:
+    if len(captions) == 1:
+        return captions * batch
+    if len(captions) not in (0, batch):
+        raise InputError(f"expected captions for one image, or for each of {batch}, got {len(captions)}")
+    return captions
+
+
+def _fit(instruction: Instruction, batch: int) -> Instruction:
+    """The instruction with what it says of single images said of each of them."""
+    if len(instruction.phrases_by_image) not in (0, batch):
+        raise InputError(
+            f"expected phrases for each of {batch} images or none, got {len(instruction.phrases_by_image)} for "
+            f"{instruction.text!r}"
+        )
+    captions = _spread(instruction.captions, batch)
+    return instruction if captions == instruction.captions else replace(instruction, captions=captions)
+
+
+def _rows_of(instruction: Instruction, rows: slice) -> Instruction:
+    return replace(
+        instruction,
+        phrases_by_image=instruction.phrases_by_image[rows],
+        captions=instruction.captions[rows],
+        mask=None if instruction.mask is None else instruction.mask[rows],
+    )
 
 
 def _size_message(name: str, image: Image, other: Float[Tensor, "batch2 channels height2 width2"]) -> str:
@@ -156,10 +205,13 @@ class EditTrace:
 
     editor: str
     prompt: str = ""
-    """The text the model saw; where each picture has its own captions, that of the first."""
+    """The text the model saw; where each picture has its own captions, that of the first; where each region has, that
+    of all of them together."""
     keywords: tuple[str, ...] = ()
     captions: tuple[Captions, ...] = ()
     """Of each picture, where the editor reads captions."""
+    region_captions: tuple[tuple[Captions, ...], ...] = ()
+    """For each picture those that the region of each instruction followed, where each has its own."""
     grounding: tuple[tuple[PhraseTrace, ...], ...] = ()
     """For each picture what was found for each phrase, where the editor looks for objects."""
     timesteps: tuple[int, ...] = ()
@@ -182,7 +234,7 @@ class EditTrace:
         return replace(self, prompt=prompt, seconds=self.seconds / count, **own)
 
 
-PER_IMAGE = ("captions", "grounding", "mask_area", "outside_change", "outside_change_unkept")
+PER_IMAGE = ("captions", "region_captions", "grounding", "mask_area", "outside_change", "outside_change_unkept")
 """Fields of a trace that have a value for each image, unless they are empty."""
 
 
@@ -205,16 +257,17 @@ class Editor(Protocol):
     def plan(self, request: EditRequest) -> EditRequest:
         """The request with what language can say about it decided: instructions split, phrases, captions.
 
-        A planned request stays as it is, so that one plan can serve many pictures, and an interrupted run.
+        A planned request stays as it is, so that one plan can serve many pictures, and an interrupted run. `edit` and
+        `find_masks` plan what is not planned yet; who needs the plan itself makes it first and hands it on.
         """
         ...
 
     def edit(self, request: EditRequest) -> EditResult:
-        """Edit a batch of images; masks come in the order of the request's instructions."""
+        """Edit a batch of images; masks come in the order of the planned request's instructions."""
         ...
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
-        """Where each instruction would act, without editing.
+        """Where each instruction of the planned request would act, without editing.
 
         These are the masks before `mask_dilate` and `mask_feather`: given back with a request, an edit finishes them
         once.

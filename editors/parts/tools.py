@@ -19,11 +19,13 @@ from .caption_pass import Inverter
 from .captioner import Captioner, load_captioner
 from .grounding import Found, Grounder, load_grounder
 from .grounding_options import CaptionerConfig, GroundingConfig
-from .language import LanguageProcessor, ParsedInstruction, ParseError, make_language
+from .keywords import choose_keyword
+from .language import LanguageProcessor, ParseError, make_language
 from .language_options import LanguageConfig
 from .masks import union
 from .options import FoIConfig
-from .request import Captions, EditRequest, Instruction, PhraseTrace
+from .reading import is_open, read_instructions, take_apart
+from .request import EditRequest, Instruction, PhraseTrace
 
 
 class Tools:
@@ -118,15 +120,15 @@ def tools_of(config: FoIConfig | CaptionConfig, backbone: Backbone, *, api_key: 
     )
 
 
-def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> EditRequest:
+def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool, wants_regions: bool) -> EditRequest:
     """The request with captions and, where the editor looks for objects, phrases; what is there already stays.
-
-    Phrases are those of the first picture: they follow from the instruction, hardly from the picture.
 
     Args:
         request: what to do.
         tools: who reads and describes.
         wants_phrases: whether phrases are of use.
+        wants_regions: whether each instruction's region may follow captions of its own. Captions that are given hold
+            for all regions, and a mask of the request is one region.
 
     Raises:
         ParseError: if an instruction cannot be understood.
@@ -134,69 +136,42 @@ def plan_request(request: EditRequest, tools: Tools, *, wants_phrases: bool) -> 
     lacks_phrases = wants_phrases and request.mask is None and any(_lacks_phrases(i) for i in request.instructions)
     if request.captions and not lacks_phrases:
         return request
-    count = len(request.image)
-    described: Sequence[str | None] = (None,) * count
+    described: Sequence[str | None] = (None,) * len(request.image)
     if tools.captioner is not None:
         described = tools.captioner.describe(request.preserved)
-    texts = dict.fromkeys(described)
-    readings = {text: read_instructions(request.instructions, tools.language, text) for text in texts}
-    first, _ = readings[described[0]]
-    instructions = tuple(
-        replace(instruction, phrases=phrases) if lacks_phrases and _lacks_phrases(instruction) else instruction
-        for instruction, phrases in zip(request.instructions, first, strict=True)
+    is_one_region = request.mask is not None and all(i.mask is None for i in request.instructions)
+    instructions, captions = read_instructions(
+        request.instructions,
+        tools.language,
+        described,
+        wants_phrases=lacks_phrases,
+        wants_regions=wants_regions and not request.captions and not is_one_region,
     )
-    captions = request.captions or tuple(readings[text][1] for text in described)
-    return replace(request, instructions=instructions, captions=captions)
+    return replace(request, instructions=instructions, captions=request.captions or captions)
 
 
 def _lacks_phrases(instruction: Instruction) -> bool:
     return instruction.phrases is None and instruction.mask is None
 
 
-def read_instructions(
-    instructions: Sequence[Instruction], language: LanguageProcessor, description: str | None = None
-) -> tuple[tuple[tuple[str, ...], ...], Captions]:
-    """What several instructions name and make of a picture; no picture is needed where none is described.
-
-    Args:
-        instructions: at least one. Each is read by itself; with a description, each goes on from what those before
-            it made of the description.
-        language: who reads.
-        description: what the picture shows; None = captions follow from the instructions alone.
-
-    Returns:
-        For each instruction the phrases to look for, and the captions of all together.
-
-    Raises:
-        ParseError: if an instruction cannot be understood.
-    """
-    readings: list[ParsedInstruction] = []
-    for instruction in instructions:
-        so_far = readings[-1].edited_caption if readings and description is not None else description
-        readings.append(language.parse(instruction.text, so_far))
-    sources, targets = [each.input_caption for each in readings], [each.edited_caption for each in readings]
-    if description is not None:
-        sources, targets = sources[:1], targets[-1:]
-    captions = Captions(source=", ".join(sources), target=", ".join(targets))
-    return tuple(each.phrases for each in readings), captions
-
-
 def split_instruction(instruction: Instruction, tools: Tools) -> tuple[Instruction, ...]:
-    """An instruction that asks for several edits as several, each with its keyword; any other one as it is.
+    """An instruction that asks for several edits as several, each with its keyword; any other one with its own.
+
+    So an instruction that was looked at has a keyword, and is not looked at again.
 
     Args:
-        instruction: one that already has a keyword, phrases or a mask is taken as a whole.
-        tools: who reads.
+        instruction: one that already has a keyword, phrases, captions or a mask is taken as a whole.
+        tools: who reads; what they do not understand is taken as a whole, with a note that says so.
     """
-    if instruction.keyword or instruction.phrases is not None or instruction.mask is not None:
+    if not is_open(instruction):
         return (instruction,)
+    whole = replace(instruction, keyword=choose_keyword(instruction.text))
     try:
         edits = tools.language.parse(instruction.text).edits
-    except ParseError:
-        return (instruction,)
-    if len(edits) == 1:
-        return (instruction,)
-    return tuple(replace(instruction, text=edit.text, keyword=edit.keyword) for edit in edits)
+    except ParseError as error:
+        note = f"{instruction.text!r} is carried out as one edit, it could not be taken apart: {error.problem}"
+        return (replace(whole, note=note),)
+    return (whole,) if len(edits) == 1 else take_apart(instruction, edits)
 
 
 def ground_request(
@@ -224,21 +199,36 @@ def ground_request(
         whole = torch.ones_like(pictures[:, :1])
         return _with_masks(request, [whole] * len(request.instructions)), ()
     for instruction in request.instructions:
-        if not instruction.phrases and instruction.mask is None:
+        if instruction.mask is None and not all(instruction.phrases_in(row) for row in range(len(pictures))):
             raise InputError(
                 f"{instruction.text!r} names no object to look for: pass --global-edit to change the whole picture, "
                 "or a mask"
             )
-    phrases = list(dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases or ()))
-    parts = in_chunks(lambda rows: tools.grounder.ground(pictures[rows], phrases), len(pictures), chunk=chunk)
-    found = tuple(row for part in parts for row in part)
+    found = _find_all(request, tools.grounder, chunk)
     masks = [
-        union([torch.stack([row[phrases.index(p)].mask for row in found]) for p in i.phrases])
-        if i.mask is None and i.phrases
+        torch.cat([union([found[row][p].mask[None] for p in i.phrases_in(row)]) for row in range(len(pictures))])
+        if i.mask is None
         else None
         for i in request.instructions
     ]
-    return _with_masks(request, masks), tuple(tuple(_trace(one) for one in row) for row in found)
+    return _with_masks(request, masks), tuple(tuple(_trace(one) for one in row.values()) for row in found)
+
+
+def _find_all(request: EditRequest, grounder: Grounder, chunk: int | None) -> list[dict[str, Found]]:
+    """What is found for each phrase, picture by picture; pictures with the same phrases are searched together."""
+    pictures, open_ones = request.preserved, [i for i in request.instructions if i.mask is None]
+    wanted = [
+        tuple(dict.fromkeys(phrase for each in open_ones for phrase in each.phrases_in(row)))
+        for row in range(len(pictures))
+    ]
+    found: list[dict[str, Found]] = [{} for _ in wanted]
+    for phrases in dict.fromkeys(wanted):
+        rows = [row for row, own in enumerate(wanted) if own == phrases]
+        group = pictures if len(rows) == len(pictures) else pictures[rows]
+        parts = in_chunks(lambda part: grounder.ground(group[part], phrases), len(rows), chunk=chunk)  # noqa: B023
+        for row, answers in zip(rows, (answers for part in parts for answers in part), strict=True):
+            found[row] = dict(zip(phrases, answers, strict=True))
+    return found
 
 
 def _with_masks(request: EditRequest, masks: Sequence[Mask | None]) -> EditRequest:

@@ -181,6 +181,33 @@ def test_an_instruction_s_own_mask_is_added_to_the_one_that_is_found(sd_backbone
     assert result.masks[0].mean() < 1
 
 
+def test_each_instruction_has_the_mask_of_its_own_captions(sd_backbone: Backbone, pictures: Pictures) -> None:
+    """The same as it would have alone, and the captions with it; captions for all make one mask for all."""
+    both, found = (RED, Instruction(text="make the ball green")), editor(sd_backbone)
+    result = found.edit(request(pictures(), instructions=both, captions=()))
+    alone = [found.find_masks(request(pictures(), instructions=(each,), captions=()))[0] for each in both]
+    assert all(torch.equal(mask, one) for mask, one in zip(result.masks, alone, strict=True))
+    assert not torch.equal(*result.masks)
+    assert [each.target for each in result.trace.region_captions[0]] == [
+        "photo of a blue cube",
+        "photo of a green ball",
+    ]
+    shared = found.edit(request(pictures(), instructions=both))
+    assert torch.equal(*shared.masks)
+    assert shared.trace.region_captions == ()
+
+
+def test_a_mask_that_is_brought_takes_the_place_of_an_instruction_s_own(
+    sd_backbone: Backbone, pictures: Pictures
+) -> None:
+    own = torch.zeros(1, 1, 64, 64)
+    own[..., :16] = 1
+    both = (RED, Instruction(text="make the ball green", mask=own))
+    result = editor(sd_backbone).edit(request(pictures(), instructions=both, captions=()))
+    assert torch.equal(result.masks[1], own)
+    assert len(result.trace.region_captions[0]) == 2
+
+
 def test_i8_equal_captions_find_nothing(sd_backbone: Backbone, pictures: Pictures) -> None:
     same = Captions(source="photo of a cube", target="photo of a cube")
     found = editor(sd_backbone)

@@ -94,6 +94,20 @@ def test_objects_are_found_and_told(inpainting_backbone: Backbone, pictures: Pic
     assert [row[0].phrase for row in result.trace.grounding] == ["red cube", "red cube"]
 
 
+def test_each_region_follows_its_own_caption(inpainting_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    tools = Tools(inpainting_backbone, language=LanguageConfig(), grounding=grounder)
+    found, image = Inpaint(inpainting_backbone, InpaintConfig(steps=STEPS), tools=tools), pictures(2)
+    both = (RED, Instruction(text="make the ball green"))
+    result = found.edit(EditRequest(image=image, instructions=both))
+    assert [[each.target for each in row] for row in result.trace.region_captions] == [
+        ["photo of a blue cube", "photo of a green ball"]
+    ] * 2
+    joined = found.edit(EditRequest(image=image, instructions=both, captions=result.trace.captions))
+    assert joined.trace.region_captions == ()
+    assert torch.equal(joined.mask, result.mask)
+    assert not torch.equal(joined.image, result.image)
+
+
 def test_the_kind_of_checkpoint_is_checked(sd_backbone: Backbone, inpainting_backbone: Backbone) -> None:
     with pytest.raises(ModelError, match="inpaint needs an inpainting checkpoint, a UNet of 9 input channels"):
         Inpaint(sd_backbone)

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from maskedit.bench.blocks.pairs import make_pairs
 from maskedit.editors import (
+    BackboneConfig,
     Captions,
     EditRequest,
     InputError,
@@ -233,6 +236,88 @@ def test_several_instructions_act_where_each_of_them_is(
     assert torch.equal(result.masks[0], box(2))
     assert torch.equal(result.mask, torch.maximum(*result.masks))
     assert result.trace.captions[0].source == "photo of a red cube, photo of a ball"
+    own = [captions.target for captions in result.trace.region_captions[1]]
+    assert own == ["photo of a blue cube", "photo of an empty background"]
+
+
+class Spoken(Constant):
+    """Noise that depends on the latents of the same cell and on the text."""
+
+    def forward(self, latents: torch.Tensor, times: torch.Tensor, **given: Any) -> tuple[torch.Tensor]:
+        (noise,) = super().forward(latents, times)
+        # A random text encoder makes much the same of every text; its last bits tell them apart.
+        seeds = [zlib.crc32(row.numpy().tobytes()) for row in given["encoder_hidden_states"]]
+        heard = [torch.randn((1, 1, 1, 1), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return (noise + torch.cat(heard),)
+
+
+def test_a_region_is_the_same_whatever_is_done_elsewhere(
+    sd_variant: Callable[..., Backbone], pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to what a network sees of the other region: this one sees nothing. Where both act, both count."""
+    backbone, image, seen = sd_variant(), pictures(), watch(monkeypatch)
+    monkeypatch.setattr(backbone, "unet", Spoken(backbone.unet, slope=0.3))
+    left, right = box(), box().roll(16, -1)
+    given = [
+        replace(BLUE, mask=left, captions=(replace(CAPTIONS, target="a blue cube"),)),
+        replace(BLUE, mask=right, captions=(replace(CAPTIONS, target="a tree"),)),
+    ]
+    ends: list[torch.Tensor] = []
+    for instructions in (given[:1], given[1:], given):
+        editor(backbone).edit(request(image, *instructions, captions=(CAPTIONS,)))
+        ends.append(seen[-1])
+    cells = [(mask[:, :, ::4, ::4] == 1).expand_as(ends[0]) for mask in (left, right)]
+    both = cells[0] & cells[1]
+    assert both.any()
+    assert not torch.allclose(ends[0][both], ends[1][both], atol=1e-2)
+    for own, alone in zip(cells, ends[:2], strict=True):
+        torch.testing.assert_close(ends[2][own & ~both], alone[own & ~both], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(ends[2][both], (ends[0] + ends[1])[both] / 2, atol=1e-5, rtol=1e-5)
+    assert backbone.counts["unet"] == 3 * (5 + 5)
+
+
+def test_a_compound_instruction_acts_as_its_clauses(sd_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    image, found = pictures(), editor(sd_backbone, grounder)
+    compound = Instruction(text="make the red cube blue and remove the ball")
+    result = found.edit(request(image, compound))
+    assert len(result.masks) == 2
+    assert [caption.target for caption in result.trace.region_captions[0]] == [
+        "photo of a blue cube",
+        "photo of an empty background",
+    ]
+    given = found.edit(request(image, compound, captions=(CAPTIONS,)))
+    assert len(given.masks) == 1
+    assert (given.trace.captions, given.trace.region_captions) == ((CAPTIONS,), ())
+
+
+@pytest.fixture(scope="module")
+def embedded() -> InstructEdit:
+    """With the weights that ship with the package."""
+    return InstructEdit(Backbone.load(BackboneConfig(model="embedded", device="cpu"), "text-to-image"))
+
+
+@pytest.mark.parametrize(
+    ("scene", "texts"),
+    [
+        (10, ("turn the large sphere purple", "paint the cylinder yellow")),
+        (17, ("change the blue cylinder to cyan and make the large red sphere purple",)),
+    ],
+)
+def test_two_objects_get_each_its_own_colour(embedded: InstructEdit, scene: int, texts: tuple[str, ...]) -> None:
+    """On the blocks world: each region comes near the colour it truly has after the edit, and not the other's."""
+    pairs = make_pairs("test", [scene], edits=2, kinds={"recolor": 1.0})
+    result = embedded.edit(request(pairs.source, *(Instruction(text=text) for text in texts)))
+    assert len(result.masks) == 2
+
+    def colors(image: torch.Tensor) -> list[torch.Tensor]:
+        insides = [mask.float() for mask in pairs.masks[0]]
+        return [(image[0] * inside).sum((1, 2)) / inside.sum() for inside in insides]
+
+    before, after, truth = colors(pairs.source), colors(result.image), colors(pairs.target)
+    for number in (0, 1):
+        left = (after[number] - truth[number]).norm()
+        assert left < 0.4 * (before[number] - truth[number]).norm()
+        assert left < 0.4 * (after[number] - truth[1 - number]).norm()
 
 
 def test_a_batch_equals_single_edits(sd_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:

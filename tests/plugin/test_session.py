@@ -191,6 +191,20 @@ def test_a_session_of_a_version_without_plans_is_read(session: EditSession) -> N
     assert EditSession.open(session.root).plan(asked) == ScenePlan(instructions=asked)
 
 
+def test_a_plan_of_an_older_version_is_found_by_what_was_asked(session: EditSession) -> None:
+    """Plans of then say nothing of regions; the run goes on by them and asks nobody."""
+    path = session.root / "session.json"
+    state = json.loads(path.read_text())
+    asked = {"text": "make it red", "keyword": None, "strength": 1.0, "phrases": None}
+    captions = [{"source": "a ball", "target": "a red ball"}]
+    state["plans"] = [{"asked": [asked], "instructions": [{**asked, "phrases": ["ball"]}], "captions": captions}]
+    path.write_text(json.dumps(state))
+    assert EditSession.open(session.root).plan((Instruction(text="make it red"),)) == ScenePlan(
+        instructions=(Instruction(text="make it red", phrases=("ball",)),),
+        captions=(Captions(source="a ball", target="a red ball"),),
+    )
+
+
 def test_what_is_no_session_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="no edit session"):
         EditSession.open(tmp_path)

@@ -211,3 +211,8 @@ def test_found_masks_come_unfinished_and_in_chunks(backbone: Backbone, pictures:
 def test_a_feather_wider_than_the_picture_is_one_clear_line(backbone: Backbone, pictures: Pictures) -> None:
     with pytest.raises(InputError, match="lower mask_feather"):
         edit(backbone, EditRequest(image=pictures(1, 20, 20), instructions=(RED,)), mask_feather=30)
+
+
+def test_notes_of_planning_are_warnings(backbone: Backbone, pictures: Pictures) -> None:
+    made = EditRequest(image=pictures(3), instructions=(Instruction(text="make it red", note="taken as one"), RED))
+    assert edit(backbone, made, chunk=2).trace.warnings == ("taken as one",)

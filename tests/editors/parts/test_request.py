@@ -2,12 +2,25 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from maskedit.editors import Captions, EditRequest, EditResult, EditTrace, InputError, Instruction
+from maskedit.editors import (
+    Captions,
+    EditRequest,
+    EditResult,
+    EditTrace,
+    FoI,
+    FoIConfig,
+    InputError,
+    Instruction,
+    ParsedInstruction,
+    ParseError,
+    Tools,
+)
+from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.request import join_results
 
 IMAGE = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -137,3 +150,64 @@ def test_a_trace_of_one_picture_tells_of_that_picture() -> None:
     assert (second.prompt, second.captions, second.mask_area) == ("green", captions[1:], (0.2,))
     assert second.seconds == 1.5
     assert EditTrace(editor="foi", prompt="make it red").of_image(0, 1).prompt == "make it red"
+
+
+def test_captions_of_a_region_are_one_for_each_image_or_one_for_all() -> None:
+    first, second = Captions(source="a", target="red"), Captions(source="b", target="green")
+    own = Instruction(text="make it red", captions=(first,), phrases_by_image=(("cube",), ("ball",)))
+    plain = Instruction(text="make it green")
+    made = EditRequest(image=IMAGE, instructions=(own, plain), captions=(first, second))
+    assert made.region_captions == ((first, first), (first, second))
+    row = made.rows(slice(1, 2))
+    assert row.region_captions == ((first,), (second,))
+    assert row.instructions[0].phrases_in(0) == ("ball",)
+    assert plain.phrases_in(0) == ()
+    assert EditRequest(image=IMAGE, instructions=(plain, plain), captions=(first,)).region_captions == ()
+    whole = EditRequest(image=IMAGE, instructions=(own, plain), captions=(first,), mask=torch.ones_like(IMAGE[:, :1]))
+    assert whole.region_captions == ()
+
+
+def test_what_is_said_of_images_must_be_said_of_each() -> None:
+    three = (Captions(source="a", target="red"),) * 3
+    with pytest.raises(InputError, match="captions for one image, or for each of 2, got 3"):
+        EditRequest(image=IMAGE, instructions=(Instruction(text="make it red", captions=three),))
+    with pytest.raises(InputError, match="phrases for each of 2 images or none, got 1 for 'make it red'"):
+        EditRequest(image=IMAGE, instructions=(Instruction(text="make it red", phrases_by_image=(("cube",),)),))
+
+
+def test_an_edit_of_foi_plans_what_is_not_planned(backbone: Backbone, pictures: Callable[..., torch.Tensor]) -> None:
+    """As those on captions do; and a plan stays as it is, so that nobody is asked twice."""
+    both, dog = Instruction(text="make the cube red and remove the ball"), Instruction(text="make the dog blue")
+    made, found = EditRequest(image=pictures(), instructions=(both,)), FoI(backbone, FoIConfig(steps=2))
+    result = found.edit(made)
+    assert len(result.masks) == len(found.find_masks(made)) == 2
+    planned = found.plan(replace(made, instructions=(both, dog)))
+    assert [each.keyword for each in planned.instructions] == ["cube", "ball", "dog"]
+    assert found.plan(planned).instructions == planned.instructions
+    assert torch.equal(found.edit(found.plan(made)).image, result.image)
+    assert len(FoI(backbone, FoIConfig(steps=2, split=False)).edit(made).masks) == 1
+
+
+class Muttering:
+    """Understands nothing, like a model that answers with junk."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
+        self.asked += 1
+        raise ParseError("expected a list of edits", reply="mumble")
+
+
+def test_what_nobody_could_take_apart_is_edited_as_a_whole_and_said(
+    backbone: Backbone, pictures: Callable[..., torch.Tensor]
+) -> None:
+    language = Muttering()
+    found = FoI(backbone, FoIConfig(steps=2), tools=Tools(backbone, language=language))
+    given = (Instruction(text="make the cube red", keyword="cube"), Instruction(text="make the ball blue"))
+    trace = found.edit(found.plan(EditRequest(image=pictures(), instructions=given))).trace
+    assert trace.keywords == ("cube", "ball")
+    assert trace.warnings == (
+        "'make the ball blue' is carried out as one edit, it could not be taken apart: expected a list of edits",
+    )
+    assert language.asked == 1

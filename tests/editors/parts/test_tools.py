@@ -23,7 +23,6 @@ from maskedit.editors import (
     NothingFoundError,
     ParsedInstruction,
     Tools,
-    read_instructions,
 )
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.language_rules import RuleLanguage
@@ -61,9 +60,14 @@ def request(image: torch.Tensor, *instructions: Instruction, **changes: Any) -> 
     return EditRequest(image=image, instructions=instructions or (BLUE,), **changes)
 
 
+def plan(made: EditRequest, tools: Tools) -> EditRequest:
+    """As an editor does that looks for objects."""
+    return plan_request(made, tools, wants_phrases=True, wants_regions=True)
+
+
 def test_language_is_asked_once_for_all_pictures(sd_backbone: Backbone, pictures: Pictures) -> None:
     language = CountingLanguage()
-    planned = plan_request(request(pictures(3)), tools_of(sd_backbone, language), wants_phrases=True)
+    planned = plan(request(pictures(3)), tools_of(sd_backbone, language))
     assert language.asked == [(BLUE.text, None)]
     assert planned.captions == (Captions(source="photo of a red cube", target="photo of a blue cube"),) * 3
     assert planned.instructions[0].phrases == ("red cube",)
@@ -81,18 +85,18 @@ def test_nothing_is_asked_that_the_user_has_said(sd_backbone: Backbone, pictures
     language = CountingLanguage()
     own = Captions(source="a", target="b")
     said = request(pictures(), replace(BLUE, phrases=("cube",)), captions=(own,))
-    assert plan_request(said, tools_of(sd_backbone, language), wants_phrases=True) is said
+    assert plan(said, tools_of(sd_backbone, language)) is said
     masked = request(pictures(), captions=(own,), mask=torch.ones(1, 1, 64, 64))
-    assert plan_request(masked, tools_of(sd_backbone, language), wants_phrases=True) is masked
+    assert plan(masked, tools_of(sd_backbone, language)) is masked
     assert language.asked == []
-    captioned = plan_request(request(pictures(), captions=(own,)), tools_of(sd_backbone, language), wants_phrases=True)
+    captioned = plan(request(pictures(), captions=(own,)), tools_of(sd_backbone, language))
     assert (captioned.captions, captioned.instructions[0].phrases) == ((own,), ("red cube",))
 
 
 def test_descriptions_make_captions_picture_by_picture(sd_backbone: Backbone, pictures: Pictures) -> None:
     """With a description, an instruction goes on from what the ones before made of it."""
     tools = tools_of(sd_backbone, CountingLanguage(), captioner=FixedCaptioner())
-    planned = plan_request(request(pictures(2), BLUE, BALL), tools, wants_phrases=True)
+    planned = plan(request(pictures(2), BLUE, BALL), tools)
     assert [caption.source for caption in planned.captions] == [
         "Photo of a red cube and a ball",
         "Photo of a red cube, a ball and a dog",
@@ -103,14 +107,34 @@ def test_descriptions_make_captions_picture_by_picture(sd_backbone: Backbone, pi
         assert "ball" not in caption.target
 
 
-def test_instructions_are_read_without_a_picture() -> None:
+def test_captions_that_are_given_hold_for_all_regions(sd_backbone: Backbone, pictures: Pictures) -> None:
+    tools, own = tools_of(sd_backbone, LanguageConfig()), Captions(source="a", target="b")
+    both = Instruction(text="make the red cube blue and remove the ball")
+    planned = plan(request(pictures(), both, captions=(own,)), tools)
+    assert [(each.phrases, each.captions) for each in planned.instructions] == [(("red cube", "ball"), ())]
+    assert planned.region_captions == ()
+
+
+def test_a_mask_for_everything_is_one_region(sd_backbone: Backbone, pictures: Pictures) -> None:
+    tools, mask = tools_of(sd_backbone, LanguageConfig()), torch.ones(1, 1, 64, 64)
+    planned = plan(request(pictures(), BLUE, BALL, mask=mask), tools)
+    assert planned.region_captions == ()
+    assert planned.captions[0].target == "photo of a blue cube, photo of an empty background"
+    own = plan(request(pictures(), BLUE, replace(BALL, mask=mask), mask=mask), tools)
+    assert [captions[0].target for captions in own.region_captions] == [
+        "photo of a blue cube",
+        "photo of an empty background",
+    ]
+
+
+def test_planning_twice_changes_nothing(sd_backbone: Backbone, pictures: Pictures) -> None:
     language = CountingLanguage()
-    green = Instruction(text="make the ball green")
-    phrases, captions = read_instructions((BLUE, green), language)
-    assert phrases == (("red cube",), ("ball",))
-    joined = "photo of a blue cube, photo of a green ball"
-    assert captions == Captions(source="photo of a red cube, photo of a ball", target=joined)
-    assert language.asked == [(BLUE.text, None), (green.text, None)]
+    tools = tools_of(sd_backbone, language)
+    planned = plan(request(pictures(2), BLUE, Instruction(text="make the ball red and remove the dog")), tools)
+    asked = len(language.asked)
+    assert [each.phrases for each in planned.instructions] == [("red cube",), ("ball",), ("dog",)]
+    assert plan(planned, tools) is planned
+    assert len(language.asked) == asked
 
 
 def test_tools_have_one_memory_of_inversions(sd_backbone: Backbone) -> None:
@@ -125,8 +149,23 @@ def test_a_compound_instruction_is_taken_apart(sd_backbone: Backbone) -> None:
         ("make the red cube blue", "red cube", 0.5),
         ("remove the ball", "ball", 0.5),
     ]
-    for whole in (BLUE, Instruction(text="hello there"), replace(BALL, keyword="ball")):
-        assert split_instruction(whole, tools) == (whole,)
+    masked = replace(BALL, mask=torch.ones(1, 1, 4, 4))
+    for whole in (replace(BALL, keyword="ball"), replace(BALL, phrases=("ball",)), masked):
+        assert split_instruction(whole, tools)[0] is whole
+    (one,) = split_instruction(BLUE, tools)
+    assert one == replace(BLUE, keyword="red cube")
+    assert split_instruction(one, tools)[0] is one
+
+
+def test_what_cannot_be_taken_apart_stays_whole_and_says_so(sd_backbone: Backbone) -> None:
+    language = CountingLanguage()
+    (whole,) = split_instruction(Instruction(text="hello there"), tools_of(sd_backbone, language))
+    assert (whole.text, whole.keyword) == ("hello there", "hello there")
+    assert whole.note == (
+        "'hello there' is carried out as one edit, it could not be taken apart: expected a request to edit"
+    )
+    assert split_instruction(whole, tools_of(sd_backbone, language)) == (whole,)
+    assert len(language.asked) == 1
 
 
 def test_each_instruction_gets_the_mask_of_its_phrases(
@@ -143,6 +182,21 @@ def test_each_instruction_gets_the_mask_of_its_phrases(
     assert masks[0].sum() == 2 * (24 * 32 + 20 * 16)
     assert grounder.asked == [(1, ("red cube", "ball"))] * 2
     assert [[one.phrase for one in row] for row in trace] == [["red cube", "ball"]] * 2
+
+
+def test_each_picture_is_searched_for_its_own_phrases(sd_backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    """Pictures with the same phrases go to the segmenter together, and the masks come back in order."""
+    tools = tools_of(sd_backbone, LanguageConfig(), grounding=grounder)
+    own = replace(BLUE, phrases=("red cube", "ball"), phrases_by_image=(("red cube",), ("ball",), ("red cube",)))
+    found, trace = ground_request(request(pictures(3), own), tools, global_edit=False, chunk=None)
+    assert grounder.asked == [(2, ("red cube",)), (1, ("ball",))]
+    mask = found.instructions[0].mask
+    assert mask is not None
+    assert mask.sum((1, 2, 3)).tolist() == [24 * 32, 20 * 16, 24 * 32]
+    assert [[one.phrase for one in row] for row in trace] == [["red cube"], ["ball"], ["red cube"]]
+    nothing = replace(own, phrases_by_image=(("red cube",), (), ("red cube",)))
+    with pytest.raises(InputError, match="names no object"):
+        ground_request(request(pictures(3), nothing), tools, global_edit=False, chunk=None)
 
 
 def test_a_mask_of_the_request_or_a_global_edit_needs_no_detector(
