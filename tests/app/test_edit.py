@@ -375,7 +375,7 @@ def test_what_editors_on_captions_refuse_is_one_line(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     text = [] if "--instruction" in arguments else ["--instruction", TEXT]
-    grounding = clipseg_flags if "instructedit" in arguments else []
+    grounding = clipseg_flags if {"instructedit", "inpaint"} & {*arguments} else []
     done = call("edit", pictures[0], *text, *sd_flags, *grounding, *arguments)
     assert done.code == 2, done.out
     assert done.err.startswith("maskedit: error: ")
