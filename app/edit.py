@@ -185,7 +185,10 @@ class MaskCommand:
             images |= {f"_mask{number + 1}.png": mask for number, mask in enumerate(masks)}
         areas = [float(mask.mean()) for mask in masks]
         captions = asdict(request.captions[row]) if request.captions else None
-        record = self.record(picture, request, settings) | {"captions": captions, "mask_area": areas}
+        record = self.record(picture, request.rows(slice(row, row + 1)), settings) | {
+            "captions": captions,
+            "mask_area": areas,
+        }
         write_results(self.output, picture, images, record)
         share = ", ".join(
             f"{100 * area:.1f}% for {each.text!r}" for area, each in zip(areas, request.instructions, strict=True)
@@ -259,12 +262,12 @@ class MaskCommand:
             raise InputError(f"{picture.path}: {error}{done if len(pictures) > 1 else ''}") from error
 
     def record(self, picture: Picture, request: EditRequest, settings: dict[str, Any]) -> dict[str, Any]:
-        """What the JSON beside each picture tells in any case; the request is the planned one."""
+        """What the JSON beside each picture tells in any case; the request is the planned one of this picture alone."""
         return {
             "image": str(picture.path),
             "width": picture.width,
             "height": picture.height,
-            "instructions": [asdict(replace(each, mask=None)) for each in request.instructions],
+            "instructions": [_instruction_record(each) for each in request.instructions],
             "editor": self.editor,
             "preset": self.preset,
             "seed": self.seed + picture.number,
@@ -313,7 +316,8 @@ class EditCommand(MaskCommand):
                 if len(result.masks) > 1:
                     images |= {f"_mask{number + 1}.png": mask[rows] for number, mask in enumerate(result.masks)}
                 trace = trace_of(result, row)
-                write_results(self.output, picture, images, self.record(picture, request, settings) | {"trace": trace})
+                record = self.record(picture, request.rows(rows), settings) | {"trace": trace}
+                write_results(self.output, picture, images, record)
                 for warning in result.trace.warnings:
                     warn(f"{picture.path}: {warning}")
                 print(_summary(picture, trace, self.output))
@@ -338,17 +342,34 @@ class _Teller:
         parts: list[str] = []
         if len(request.instructions) > given:
             parts.append(f"in {len(request.instructions)} parts: {'; '.join(i.text for i in request.instructions)}")
-        phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases or ())
-        if phrases and request.mask is None:
-            parts.append(f"looking for: {', '.join(phrases)}")
-        differ = len(set(request.captions)) > 1
-        for row, picture in enumerate(group):
-            captions = request.captions[row] if request.captions else None
-            own = [] if captions is None else [f"{captions.source} -> {captions.target}".strip()]
-            line = "; ".join([*own, *parts])
+        lines = ["; ".join([*_read_in(request, row), *parts, *_sought_in(request, row)]) for row in range(len(group))]
+        for picture, line in zip(group, lines, strict=True):
             if line and line not in self._told:
                 self._told.add(line)
-                print(f"{picture.path}: {line}" if differ else line, flush=True)
+                print(f"{picture.path}: {line}" if len(set(lines)) > 1 else line, flush=True)
+
+
+def _read_in(request: EditRequest, row: int) -> list[str]:
+    """The captions of a picture: what it shows, and what it or each of its regions is to become."""
+    if not request.captions:
+        return []
+    own = [captions[row].target for captions in request.region_captions] or [request.captions[row].target]
+    return [f"{request.captions[row].source} -> {' | '.join(dict.fromkeys(own))}".strip()]
+
+
+def _sought_in(request: EditRequest, row: int) -> list[str]:
+    """What is looked for in a picture."""
+    phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases_in(row))
+    return [f"looking for: {', '.join(phrases)}"] if phrases and request.mask is None else []
+
+
+def _instruction_record(instruction: Instruction) -> dict[str, Any]:
+    """An instruction as it held for one picture: with what only some have where it has it."""
+    record = asdict(replace(instruction, mask=None))
+    captions, by_image, note = (record.pop(name) for name in ("captions", "phrases_by_image", "note"))
+    if by_image:
+        record["phrases"] = by_image[0]
+    return record | ({"captions": captions[0]} if captions else {}) | ({"note": note} if note else {})
 
 
 def _split_phrases(text: str) -> tuple[str, ...] | None:
