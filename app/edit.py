@@ -38,6 +38,7 @@ from .pictures import (
 )
 from .progress import progress_bar, warn
 from .refusals import refuse_what_cannot_run, refuse_words
+from .telling import Teller, instruction_record
 
 MOST_AT_ONCE = 8
 """Pictures per batch unless --chunk says otherwise: enough to fill a GPU, few enough for a bar that moves."""
@@ -162,7 +163,7 @@ class MaskCommand:
         pictures = check_pictures(self.images, self.output, ("_mask.png", "_overlay.png", ".json"))
         instructions, mask = assign_masks(instructions, paths, pictures)
         editor, settings = self.load(options)
-        tell = _Teller()
+        tell = Teller()
 
         def find(group: Sequence[Picture]) -> None:
             request = editor.plan(self.request(group, instructions, captions, mask))
@@ -267,7 +268,7 @@ class MaskCommand:
             "image": str(picture.path),
             "width": picture.width,
             "height": picture.height,
-            "instructions": [_instruction_record(each) for each in request.instructions],
+            "instructions": [instruction_record(each) for each in request.instructions],
             "editor": self.editor,
             "preset": self.preset,
             "seed": self.seed + picture.number,
@@ -300,7 +301,7 @@ class EditCommand(MaskCommand):
         instructions, mask = assign_masks(instructions, self.mask, pictures)
         editor, settings = self.load(options)
         settings["masks"] = [str(path) for path in self.mask]
-        tell = _Teller()
+        tell = Teller()
 
         def edit(group: Sequence[Picture]) -> None:
             request = editor.plan(self.request(group, instructions, captions, mask))
@@ -323,53 +324,6 @@ class EditCommand(MaskCommand):
                 print(_summary(picture, trace, self.output))
 
         self.each(pictures, edit)
-
-
-class _Teller:
-    """Says in one line what was made of the words, once for all pictures of which the same holds."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-
-    def plan(self, group: Sequence[Picture], request: EditRequest, given: int) -> None:
-        """Tell of a planned request.
-
-        Args:
-            group: its pictures.
-            request: what was planned.
-            given: how many instructions there were before.
-        """
-        parts: list[str] = []
-        if len(request.instructions) > given:
-            parts.append(f"in {len(request.instructions)} parts: {'; '.join(i.text for i in request.instructions)}")
-        lines = ["; ".join([*_read_in(request, row), *parts, *_sought_in(request, row)]) for row in range(len(group))]
-        for picture, line in zip(group, lines, strict=True):
-            if line and line not in self._told:
-                self._told.add(line)
-                print(f"{picture.path}: {line}" if len(set(lines)) > 1 else line, flush=True)
-
-
-def _read_in(request: EditRequest, row: int) -> list[str]:
-    """The captions of a picture: what it shows, and what it or each of its regions is to become."""
-    if not request.captions:
-        return []
-    own = [captions[row].target for captions in request.region_captions] or [request.captions[row].target]
-    return [f"{request.captions[row].source} -> {' | '.join(dict.fromkeys(own))}".strip()]
-
-
-def _sought_in(request: EditRequest, row: int) -> list[str]:
-    """What is looked for in a picture."""
-    phrases = dict.fromkeys(p for i in request.instructions if i.mask is None for p in i.phrases_in(row))
-    return [f"looking for: {', '.join(phrases)}"] if phrases and request.mask is None else []
-
-
-def _instruction_record(instruction: Instruction) -> dict[str, Any]:
-    """An instruction as it held for one picture: with what only some have where it has it."""
-    record = asdict(replace(instruction, mask=None))
-    captions, by_image, note = (record.pop(name) for name in ("captions", "phrases_by_image", "note"))
-    if by_image:
-        record["phrases"] = by_image[0]
-    return record | ({"captions": captions[0]} if captions else {}) | ({"note": note} if note else {})
 
 
 def _split_phrases(text: str) -> tuple[str, ...] | None:
