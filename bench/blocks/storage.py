@@ -13,6 +13,8 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from ...editors import InputError
+from ...video.timeline import Timeline
+from ...video.writing import write_clip
 from .instructions import BlockEdit, Named
 from .scene import Block, Mirror, OrbitCamera, Scene
 
@@ -121,22 +123,13 @@ def write_video(path: Path, images: Float[Tensor, "frame 3 height width"], *, fp
     """Write an H.264 mp4 that ordinary players show.
 
     Raises:
-        InputError: if a side is odd, which this pixel format cannot hold.
+        InputError: if a side is odd, which this pixel format cannot hold, or the file cannot be written.
     """
-    import imageio_ffmpeg
-
     height, width = images.shape[-2:]
     if height % 2 or width % 2:
         raise InputError(f"a video needs even sides, got {width}x{height} pixels: render it one pixel larger")
-    writer = imageio_ffmpeg.write_frames(
-        str(path), (width, height), fps=fps, quality=9, macro_block_size=2, ffmpeg_log_level="error"
-    )
-    writer.send(None)
-    try:
-        for frame in (images * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu():
-            writer.send(frame.contiguous().numpy())
-    finally:
-        writer.close()
+    pixels = (images * 255).round().clamp(0, 255).to(torch.uint8)
+    write_clip(path, pixels, Timeline.steady(len(pixels), fps))
 
 
 def frame_names(count: int) -> list[str]:
