@@ -21,7 +21,7 @@ from .segments import Segment, weights_at
 Transfer = Literal["replace", "residual"]
 """`replace`: inside the mask frames show the edited canonical image; `residual`: the difference between the edited and
 the original one is added to the frame."""
-_PIXELS_AT_ONCE = 1 << 21
+_PIXELS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,27 +3,47 @@
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from maskedit.editors import BackboneConfig, Editor, Inpaint, InpaintConfig, LanguageConfig, NothingFoundError, Tools
+from maskedit.editors import (
+    BackboneConfig,
+    Captions,
+    Editor,
+    Grounder,
+    Inpaint,
+    InpaintConfig,
+    Instruction,
+    LanguageConfig,
+    NothingFoundError,
+    Tools,
+)
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.grounding import Found
 from maskedit.video.fields import DenseCanonical, DenseDeformation
 from maskedit.video.fit import ClipFit, FitConfig, shape_for
-from maskedit.video.segments import Segment
+from maskedit.video.flow import FlowConfig
+from maskedit.video.options import VideoConfig
+from maskedit.video.segments import Segment, SegmentConfig
+from maskedit.video.stages import VideoRun
+from maskedit.video.timeline import Timeline
+from maskedit.video.writing import write_clip
 
 
-class RedGrounder:
-    """A segmenter that finds what is red, whatever it is asked for."""
+class ColorGrounder:
+    """A segmenter that finds what has a colour, whatever it is asked for."""
+
+    def __init__(self, *color: float) -> None:
+        self.color = torch.tensor(color).view(3, 1, 1)
 
     def ground(self, image: torch.Tensor, phrases: Sequence[str]) -> tuple[tuple[Found, ...], ...]:
         return tuple(tuple(self._find(each, phrase) for phrase in phrases) for each in image)
 
     def _find(self, image: torch.Tensor, phrase: str) -> Found:
-        mask = ((image[0] > 0.8) & (image[1:] < 0.2).all(0)).float()[None]
+        mask = ((image - self.color).abs() < 0.2).all(0).float()[None]
         if not mask.any():
             raise NothingFoundError(phrase, score=0.1, threshold=0.3)
         rows, columns = mask[0].any(1).nonzero(), mask[0].any(0).nonzero()
@@ -35,8 +55,67 @@ class RedGrounder:
 def red_editor(inpainting_folder: Path) -> Editor:
     """Paints over what is red, with a tiny random inpainting checkpoint."""
     backbone = Backbone.load(BackboneConfig(model=str(inpainting_folder), device="cpu"), "inpainting")
-    tools = Tools(backbone, language=LanguageConfig(), grounding=RedGrounder())
+    tools = Tools(backbone, language=LanguageConfig(), grounding=ColorGrounder(1.0, 0.0, 0.0))
     return Inpaint(backbone, InpaintConfig(steps=2), tools=tools)
+
+
+@pytest.fixture(scope="session")
+def make_grounder() -> Callable[..., Grounder]:
+    """Makes a segmenter that finds a colour."""
+    return ColorGrounder
+
+
+@pytest.fixture(scope="session")
+def red_grounder() -> Grounder:
+    """Finds what is red."""
+    return ColorGrounder(1.0, 0.0, 0.0)
+
+
+RUN_CONFIG = VideoConfig(
+    flow=FlowConfig(method="dis"), fit=FitConfig(steps=30, margin=0.2), segments=SegmentConfig(length=6, overlap=2)
+)
+RUN_EDIT = {
+    "instructions": (Instruction(text="make the red cube blue"),),
+    "settings": {"editor": "inpaint"},
+    "captions": (Captions(source="a red cube", target="a blue cube"),),
+}
+
+
+@pytest.fixture(scope="session")
+def slide(scene: torch.Tensor) -> torch.Tensor:
+    """8 frames of 48x32 pixels: the camera slides to the right over the scene, a pixel a frame."""
+    return torch.cat([(scene[..., 12:44, 8 + n : 56 + n] * 255).round().to(torch.uint8) for n in range(8)])
+
+
+@pytest.fixture(scope="session")
+def slide_folder(tmp_path_factory: pytest.TempPathFactory, slide: torch.Tensor) -> Path:
+    """The same as a clip on disk; never changed."""
+    folder = tmp_path_factory.mktemp("clip") / "slide"
+    write_clip(folder, slide, Timeline.steady(len(slide), 12.0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, slide_folder: Path, red_editor: Editor) -> Path:
+    """The run of `slide_folder` in two segments, up to the rendered clip; copy it before changing it."""
+    run = VideoRun(tmp_path_factory.mktemp("run") / "run", RUN_CONFIG)
+    run.prepare(slide_folder)
+    run.fit()
+    run.edit(lambda: red_editor, **RUN_EDIT)
+    run.render()
+    return run.folder
+
+
+@pytest.fixture(scope="session")
+def run_config() -> VideoConfig:
+    """The settings of `finished_run`."""
+    return RUN_CONFIG
+
+
+@pytest.fixture(scope="session")
+def run_edit() -> dict[str, Any]:
+    """What `finished_run` asked of its editor."""
+    return RUN_EDIT
 
 
 @pytest.fixture(scope="session")
