@@ -12,6 +12,8 @@ from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
 from ..bench.language import run_language_bench
 from ..bench.speed import SpeedBenchConfig, run_speed_bench
 from ..bench.table import Document, print_table, write_json
+from ..bench.video import VideoBenchConfig, run_video_bench
+from ..bench.video_fields import VideoFieldsBenchConfig, run_video_fields_bench
 from ..editors import BackboneConfig, InputError, LanguageConfig, make_language
 from .models import load_backbone, silence_libraries
 from .pictures import check_output
@@ -107,11 +109,48 @@ class SpeedBench:
             return run_speed_bench(self.config, report=print)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoBench:
+    """Clips edited by one canonical picture against clips edited frame by frame, with exact truth."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoint edits."""
+    config: Annotated[VideoBenchConfig, tyro.conf.arg(name="")] = field(default_factory=VideoBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        backbone = load_backbone(self.checkpoint, own_pictures=False)
+        with labelled_bar() as show:
+            return run_video_bench(backbone, self.config, progress=show)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFieldsBench:
+    """Kinds of fields against each other: how fast and how well each holds a clip."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    config: Annotated[VideoFieldsBenchConfig, tyro.conf.arg(name="")] = field(default_factory=VideoFieldsBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        with labelled_bar() as show:
+            return run_video_fields_bench(self.config, progress=show)
+
+
 Bench: TypeAlias = (
     Annotated[FoIBench, tyro.conf.subcommand("foi")]
     | Annotated[InstructEditBench, tyro.conf.subcommand("instructedit")]
     | Annotated[LanguageBench, tyro.conf.subcommand("language")]
     | Annotated[SpeedBench, tyro.conf.subcommand("speed")]
+    | Annotated[VideoBench, tyro.conf.subcommand("video")]
+    | Annotated[VideoFieldsBench, tyro.conf.subcommand("video-fields")]
 )
 
 

@@ -70,6 +70,29 @@ def test_a_chat_model_is_looked_for_in_the_model_folder(call: Callable[..., Any]
     assert f"no config.json in {tmp_path / 'mine'}" in done.err
 
 
+def test_video_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path) -> None:
+    target, sheets = tmp_path / "video.json", tmp_path / "sheets"
+    small = ["--clips", 1, "--frames", 3, "--size", 64, "--foi.steps", 2, "--fit.steps", 2, "--transfers", "replace"]
+    where = ["--model", ip2p_folder, "--json", target, "--pictures", sheets, "--flow.method", "dis"]
+    done = call("bench", "video", *where, *small)
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    methods = ["unedited", "truth", "foi/per-frame", "foi/canonical-replace", "true-edit/canonical-replace"]
+    assert [row["method"] for row in document["rows"]] == methods
+    assert [path.name for path in sheets.iterdir()] == ["foi_000.png"]
+    assert "foi/per-frame" in done.out
+
+
+def test_video_fields_bench_writes_its_figures(call: Callable[..., Any], tmp_path: Path) -> None:
+    target = tmp_path / "fields.json"
+    small = ["--methods", "dense", "--seconds", 0.1, "--steps", 2, "--frames", 3, "--size", 32]
+    done = call("bench", "video-fields", "--json", target, "--device", "cpu", "--flow.method", "dis", *small)
+    assert done.code == 0, done.err
+    row = json.loads(target.read_text())["rows"][0]
+    assert (row["method"], row["set"]) == ("dense", "blocks 32")
+    assert row["psnr_0.1s"] > 20 < row["psnr_2"]
+
+
 def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = call("bench", "speed", "--json", tmp_path / "file" / "speed.json")
@@ -78,5 +101,5 @@ def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any
 
 
 def test_the_embedded_set_is_what_is_measured_by_default(call: Callable[..., Any]) -> None:
-    for bench in ("foi", "instructedit"):
+    for bench in ("foi", "instructedit", "video"):
         assert "(default: embedded)" in call("bench", bench, "--help").out
