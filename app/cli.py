@@ -6,9 +6,9 @@ Only the module of the chosen command is imported, so that `maskedit --help` ans
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Any, Union
 
@@ -32,6 +32,8 @@ class _Entry:
     module: str
     name: str
     about: str
+    parts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Its stages as commands of their own, by the word that follows the command's: names of their classes."""
 
 
 COMMANDS = {
@@ -56,22 +58,30 @@ def parse(argv: Sequence[str]) -> Any:
         SystemExit: if they ask for help or make no sense.
         MaskeditError: if a value is out of range.
     """
-    chosen = argv[0] if argv else ""
+    chosen, second = (*argv[:2], "", "")[:2]
+    entry = COMMANDS.get(chosen)
+    if entry is not None and second in entry.parts:
+        kind, options = _load(entry.module, entry.parts[second], argv)
+        return tyro.cli(kind, prog=f"maskedit {chosen} {second}", args=list(argv[2:]), **options)
     kinds: list[Any] = []
     for name, entry in COMMANDS.items():
         kind: Any = _Unchosen
         options: dict[str, Any] = {"description": entry.about}
         if name == chosen:
-            module = import_module(f".{entry.module}", __package__)
-            kind = getattr(module, entry.name)
-            options = {}
-            preset = _value_of("--preset", argv)
-            if preset in getattr(module, "PRESETS", {}):
-                options["default"] = module.from_preset(kind, preset)
+            kind, options = _load(entry.module, entry.name, argv)
         kinds.append(Annotated[kind, tyro.conf.subcommand(name, **options)])
     # A tuple of types that is only known now; there is no other way to write the union.
     union: Any = Union[tuple(kinds)]  # noqa: UP007
     return tyro.cli(union, prog="maskedit", description=_ABOUT, args=list(argv) or ["--help"])
+
+
+def _load(module_name: str, name: str, argv: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The class of a command and, if a preset is asked for, where its flags start from."""
+    module = import_module(f".{module_name}", __package__)
+    kind, preset = getattr(module, name), _value_of("--preset", argv)
+    if preset is not None and hasattr(kind, "from_preset"):
+        return kind, {"default": kind.from_preset(preset)}
+    return kind, {}
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str | None:
@@ -112,7 +122,9 @@ def _parse_plainly(arguments: Sequence[str]) -> Any:
             return parse(arguments)
     except SystemExit as end:
         if end.code == _REFUSED:
-            known = arguments[:1] if arguments[0] in COMMANDS else []
+            parts = COMMANDS[arguments[0]].parts if arguments[0] in COMMANDS else {}
+            known = [arguments[0]] if arguments[0] in COMMANDS else []
+            known += [word for word in arguments[1:2] if word in parts]
             box, program = said.getvalue(), " ".join(["maskedit", *known])
             said = io.StringIO(f"maskedit: error: {in_one_line(box, program=program)}\n")
         raise

@@ -1,20 +1,15 @@
 """`maskedit edit` and `maskedit mask`: pictures and instructions in; pictures, masks, strips and JSON out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
-from ..configs import PRESETS, PresetName
 from ..editors import (
     EDITORS,
-    BackboneConfig,
     Captions,
-    Editor,
-    EditorConfig,
-    EditorName,
     EditRequest,
     InputError,
     Instruction,
@@ -23,9 +18,8 @@ from ..editors import (
     overlay_mask,
     side_by_side,
 )
+from .asking import AskCommand
 from .memory import BatchLimit
-from .models import load_backbone
-from .options import EditorFlags, join_options, split_options
 from .pictures import (
     Picture,
     assign_masks,
@@ -37,108 +31,24 @@ from .pictures import (
     write_results,
 )
 from .progress import progress_bar, warn
-from .refusals import refuse_what_cannot_run, refuse_words
 from .telling import Teller, instruction_record
 
 MOST_AT_ONCE = 8
 """Pictures per batch unless --chunk says otherwise: enough to fill a GPU, few enough for a bar that moves."""
 TINTS = ((1.0, 0.25, 0.1), (0.1, 0.55, 1.0), (0.2, 0.8, 0.3), (0.9, 0.3, 0.9))
 """Colours of the overlays, instruction by instruction."""
-T = TypeVar("T", bound="MaskCommand")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskCommand:
+class MaskCommand(AskCommand):
     """Find where instructions would act, without editing: overlays, masks and JSON."""
 
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE ...")] = ()
     """Picture files; those of the same size are edited together."""
-    instruction: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """What to change, e.g. "make the red cube blue". Repeat it to change several things, each in its own region."""
-    keyword: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """For each instruction the words of it that name the object; "" = chosen by the editor. None given = all chosen."""
-    strength: tyro.conf.UseAppendAction[tuple[float, ...]] = ()
-    """For each instruction how much it is emphasised, in [-10, 10]; none given = 1 for all."""
-    phrase: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """For each instruction what to look for, with commas between several things; "" = read from the instruction. Only
-    for `instructedit` and `inpaint`."""
-    source_caption: str | None = None
-    """What the picture shows, for editors that read captions; not given = nothing is said of it."""
-    target_caption: str | None = None
-    """What it is meant to show. An instruction is then needed only to find the place: not by `diffedit` and `mdp`, and
-    not by the others with --mask, --phrase or --global-edit."""
-    editor: EditorName = "foi"
-    """On InstructPix2Pix `foi` (finds where to edit) or `ip2p` (may change anything); on captions `instructedit` (finds
-    objects by name), `diffedit` (finds what the captions differ in), `mdp` (may change anything) or `inpaint` (finds
-    objects by name and paints them anew)."""
-    preset: PresetName | None = None
-    """A named set of checkpoint and options to start from; every other flag overrides it."""
     output: Path = Path("outputs")
     """Folder for the results; inputs are never replaced."""
     seed: int = 0
     """Seed of the first picture; the others count on from it."""
-    api_key: str | None = field(default=None, repr=False)
-    """Key of a language server, never written down; the variable of --language.api-key-variable is the safer place."""
-    checkpoint: tyro.conf.OmitArgPrefixes[BackboneConfig] = field(default_factory=BackboneConfig)
-    """Which checkpoint to load, and how to run it."""
-    flags: Annotated[Any, tyro.conf.arg(name="", constructor=EditorFlags)] = field(default_factory=EditorFlags)
-    """Options of the editors."""
-
-    @property
-    def options(self) -> EditorConfig:
-        """The options of the chosen editor.
-
-        Raises:
-            OptionError: if a flag is out of range or another editor's.
-        """
-        base = None if self.preset is None else split_options(PRESETS[self.preset].options)
-        return join_options(self.editor, self.flags, base=base)
-
-    def instructions(self) -> tuple[Instruction, ...]:
-        """The instructions with their keywords, strengths and phrases; without any, the target caption is one.
-
-        Raises:
-            InputError: if there are none, or one makes no sense.
-        """
-        refuse_words(self)
-        texts = self.instruction
-        if not texts and self.target_caption is not None and self._knows_where():
-            texts = (self.target_caption,)
-        if not texts:
-            raise InputError('expected an instruction, got none: pass --instruction "make the red cube blue"')
-        count = len(texts)
-        columns = (("--keyword", self.keyword), ("--strength", self.strength), ("--phrase", self.phrase))
-        for flag, values in columns:
-            if values and len(values) != count:
-                raise InputError(f"expected {flag} once for each of {count} instructions, got it {len(values)} times")
-        keywords, strengths = self.keyword or ("",) * count, self.strength or (1.0,) * count
-        return tuple(
-            Instruction(text=text, keyword=keyword or None, strength=strength, phrases=_split_phrases(phrase))
-            for text, keyword, strength, phrase in zip(
-                texts, keywords, strengths, self.phrase or ("",) * count, strict=True
-            )
-        )
-
-    def captions(self) -> tuple[Captions, ...]:
-        """The captions that were given, if any.
-
-        Raises:
-            InputError: if the editor reads none, or there is one of the picture as it is alone.
-        """
-        refuse_words(self)
-        if self.target_caption is None:
-            return ()
-        return (Captions(source=self.source_caption or "", target=self.target_caption),)
-
-    @property
-    def _looks_for_phrases(self) -> bool:
-        return hasattr(EDITORS[self.editor].config(), "grounding")
-
-    def _knows_where(self) -> bool:
-        """Whether an editor on captions can do without what an instruction says about the place."""
-        if not self._looks_for_phrases:
-            return EDITORS[self.editor].kind != "instruct-pix2pix"
-        return self.flags.shared.global_edit or any(_split_phrases(phrase) for phrase in self.phrase)
 
     def run(self) -> None:
         """Find the masks and write them."""
@@ -195,23 +105,6 @@ class MaskCommand:
             f"{100 * area:.1f}% for {each.text!r}" for area, each in zip(areas, request.instructions, strict=True)
         )
         print(f"{picture.path}: {share} -> {self.output / picture.name}_overlay.png")
-
-    def load(self, options: EditorConfig) -> tuple[Editor, dict[str, Any]]:
-        """The editor on its checkpoint, and the checkpoint's settings for the record."""
-        from ..editors import make_editor
-
-        kind = EDITORS[self.editor].kind
-        refuse_what_cannot_run(self, options, has_masks=bool(getattr(self, "mask", ())))
-        backbone = load_backbone(self.checkpoint, kind)
-        editor = make_editor(options, backbone, api_key=self.api_key)
-        chosen = {"model": self.checkpoint.model_for(kind), "preset": asdict(backbone.preset)}
-        settings = {
-            "checkpoint": asdict(self.checkpoint) | chosen,
-            "device": str(backbone.device),
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "options": asdict(options),
-        }
-        return editor, settings
 
     def request(
         self,
@@ -286,9 +179,10 @@ class EditCommand(MaskCommand):
     dry_run: bool = False
     """Only show the masks that an edit would use, as `maskedit mask` does."""
 
-    def _knows_where(self) -> bool:
-        reads_captions = EDITORS[self.editor].kind != "instruct-pix2pix"
-        return super()._knows_where() or (reads_captions and bool(self.mask))
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks were given that say where to edit."""
+        return bool(self.mask)
 
     def run(self) -> None:
         """Edit and write."""
@@ -326,11 +220,6 @@ class EditCommand(MaskCommand):
         self.each(pictures, edit)
 
 
-def _split_phrases(text: str) -> tuple[str, ...] | None:
-    """Phrases apart by commas; None = the language processor decides."""
-    return tuple(part.strip() for part in text.split(",") if part.strip()) or None
-
-
 def _summary(picture: Picture, trace: dict[str, Any], output: Path) -> str:
     kept = "nothing" if trace["outside_change"] == 0 else f"{255 * trace['outside_change']:.2f} of 255 on average"
     unkept = f"{255 * trace['outside_change_unkept']:.2f} of 255"
@@ -340,9 +229,3 @@ def _summary(picture: Picture, trace: dict[str, Any], output: Path) -> str:
     else:
         where = f"{100 * trace['mask_area']:.1f}% masked, outside changed: {kept} (the model alone: {unkept})"
     return f"{picture.path}: {where}; {trace['seconds']:.1f} s -> {output / picture.name}_strip.png"
-
-
-def from_preset(command: type[T], name: PresetName) -> T:
-    """A command whose defaults are a preset's."""
-    preset = PRESETS[name]
-    return command(editor=preset.editor, preset=name, checkpoint=preset.checkpoint, flags=split_options(preset.options))

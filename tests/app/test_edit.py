@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image as PilImage
 
-from maskedit.app.edit import EditCommand, MaskCommand, from_preset
+from maskedit.app.edit import EditCommand, MaskCommand
 from maskedit.app.pictures import Picture, check_pictures
 from maskedit.configs import PAPER_FOI
 from maskedit.editors import load_image, load_mask, save_image
@@ -209,10 +209,10 @@ def test_memory_that_runs_out_is_remembered(pictures: tuple[Path, ...], tmp_path
 
 
 def test_a_preset_is_where_flags_start_from(tmp_path: Path) -> None:
-    command = from_preset(EditCommand, "paper-foi")
+    command = EditCommand.from_preset("paper-foi")
     assert command.options == PAPER_FOI.options
     assert command.checkpoint == PAPER_FOI.checkpoint
-    assert from_preset(MaskCommand, "embedded-ip2p").editor == "ip2p"
+    assert MaskCommand.from_preset("embedded-ip2p").editor == "ip2p"
 
 
 def test_flags_override_a_preset(

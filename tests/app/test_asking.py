@@ -1,0 +1,73 @@
+"""What commands make of the words, captions and presets they are given."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from maskedit.app.asking import AskCommand
+from maskedit.app.options import EditorFlags, OptionError
+from maskedit.configs import PAPER_FOI
+from maskedit.editors import Captions, EditorName, FoIConfig, InputError, Instruction
+
+TEXT = "make the cube blue"
+
+
+def test_words_belong_to_the_instruction_of_their_number() -> None:
+    command = AskCommand(instruction=(TEXT, "remove the ball"), keyword=("", "ball"), strength=(1.0, 2.0), editor="foi")
+    assert command.instructions() == (
+        Instruction(text=TEXT),
+        Instruction(text="remove the ball", keyword="ball", strength=2.0),
+    )
+
+
+def test_phrases_are_apart_by_commas() -> None:
+    command = AskCommand(instruction=(TEXT, TEXT), phrase=("red cube, ball ,", " "), editor="instructedit")
+    assert [each.phrases for each in command.instructions()] == [("red cube", "ball"), None]
+
+
+def test_captions_are_of_editors_that_read_them() -> None:
+    assert AskCommand(editor="mdp").captions() == ()
+    given = AskCommand(editor="mdp", source_caption="a cube", target_caption="a ball")
+    assert given.captions() == (Captions(source="a cube", target="a ball"),)
+    assert given.instructions() == (Instruction(text="a ball"),)
+    with pytest.raises(InputError, match="reads instructions and no captions"):
+        replace(given, editor="foi").captions()
+    with pytest.raises(InputError, match="--target-caption"):
+        AskCommand(editor="mdp", source_caption="a cube").captions()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "expected an instruction, got none"),
+        ({"instruction": (TEXT,), "keyword": ("", "")}, "--keyword once for each of 1 instructions, got it 2 times"),
+        ({"instruction": (TEXT,), "phrase": ("cube",)}, "foi looks for no phrases"),
+        ({"target_caption": "a ball", "editor": "inpaint"}, "expected an instruction, got none"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        AskCommand(**values).instructions()
+
+
+def test_a_preset_is_where_flags_start_from() -> None:
+    command = AskCommand.from_preset("paper-foi")
+    assert (command.editor, command.preset, command.options) == ("foi", "paper-foi", PAPER_FOI.options)
+    assert command.checkpoint == PAPER_FOI.checkpoint
+    assert AskCommand.from_preset("no-such-preset") == AskCommand()
+
+
+@pytest.mark.parametrize("editor", ["foi", "mdp"])
+def test_options_are_those_of_the_chosen_editor(editor: EditorName) -> None:
+    flags = EditorFlags()
+    command = AskCommand(editor=editor, flags=replace(flags, foi=replace(flags.foi, boost=0.25)))
+    if editor == "foi":
+        assert command.options == FoIConfig(boost=0.25)
+    else:
+        with pytest.raises(OptionError, match=r"mdp has no --foi\.boost"):
+            _ = command.options
+
+
+def test_keys_are_not_shown() -> None:
+    assert "sk-secret" not in repr(AskCommand(api_key="sk-secret"))
