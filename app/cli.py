@@ -39,6 +39,12 @@ class _Entry:
 COMMANDS = {
     "edit": _Entry(module="edit", name="EditCommand", about="Edit pictures by instruction."),
     "mask": _Entry(module="edit", name="MaskCommand", about="Show where instructions would act, without editing."),
+    "video": _Entry(
+        module="video",
+        name="VideoCommand",
+        about="Edit clips by instruction.",
+        parts={"fit": "FitCommand", "edit": "EditRunCommand", "render": "RenderCommand"},
+    ),
     "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures and a scene of the blocks world; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
     "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),

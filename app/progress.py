@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -67,19 +68,29 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+@runtime_checkable
+class ShowPart(Protocol):
+    """Tells the part of some work, how many of it are done, how many there are, and what else is worth a word."""
+
+    def __call__(self, label: str, done: int, total: int, detail: str = "") -> None:
+        """Show it."""
+        ...
+
+
 @contextmanager
-def labelled_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for work that comes in named parts: it is told the part, how many are done, and how many there are."""
+def labelled_bar() -> Iterator[ShowPart]:
+    """A bar for work that comes in named parts."""
     with _bar() as progress:
         task: TaskID | None = None
         current = ""
 
-        def show(label: str, done: int, total: int) -> None:
+        def show(label: str, done: int, total: int, detail: str = "") -> None:
             nonlocal task, current
             if task is None or label != current:
                 if task is not None:
                     progress.remove_task(task)
                 task, current = progress.add_task(label, total=total), label
-            progress.update(task, completed=done)
+            said = f"{label}, {detail}" if detail else label
+            progress.update(task, completed=done, total=total, description=said)
 
         yield show

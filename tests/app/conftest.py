@@ -9,7 +9,7 @@ import torch
 
 from maskedit.app.cli import main
 from maskedit.app.demo_scene import SceneResult, SceneSettings, edit_scene
-from maskedit.editors import BackboneConfig, save_image
+from maskedit.editors import BackboneConfig, resize_image, save_image
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,20 @@ def mask_file(tmp_path: Path) -> Path:
     mask = torch.zeros(1, 1, 24, 32)
     mask[..., 5:20, 10:28] = 1
     return save_image(mask, tmp_path / "mask.png")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Five frames of a blurred picture that moves by one pixel a frame, as a folder of pictures."""
+    generator = torch.Generator().manual_seed(1)
+    scene = resize_image(torch.rand(1, 3, 6, 8, generator=generator), 24, 40)
+    for frame in range(5):
+        save_image(scene[..., frame : frame + 32], tmp_path / "in" / "walk" / f"frame_{frame}.png")
+    return tmp_path / "in" / "walk"
+
+
+@pytest.fixture
+def clip_flags(ip2p_folder: Path, tmp_path: Path) -> list[object]:
+    """A short fit, and few steps on a tiny InstructPix2Pix checkpoint."""
+    model = ["--model", ip2p_folder, "--steps", 2, "--edit-size", 32]
+    return [*model, "--output", tmp_path / "out", "--flow.method", "dis", "--fit.steps", 3, "--minimum-psnr", 0]
