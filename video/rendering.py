@@ -123,9 +123,10 @@ def edit_chunk(files: RunFiles, numbers: range, frames: UInt8[Tensor, "frame 3 h
 
 
 def draw_strip(files: RunFiles) -> Path:
-    """A frame | the canonical image | the same, edited | the frame, edited: of the middle of the clip."""
-    middle = len(files.clip) // 2
-    segment = next(n for n, rows in enumerate(files.rows) if rows.start <= middle < rows.stop)
+    """A frame | the canonical image | the same, edited | the frame, edited: from about the middle of the clip."""
+    # The middle of a segment: where two overlap, a frame shows something of both.
+    segment = len(files.rows) // 2
+    middle = (files.rows[segment].start + files.rows[segment].stop) // 2
     frame = files.clip.rows(middle)
     done = edit_chunk(files, range(middle, middle + 1), frame).frames
     layers = files.edited(segment)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import Editor, InputError, Instruction, load_image, load_mask
+from maskedit.editors import Editor, InputError, Instruction, SessionError, load_image, load_mask
 from maskedit.video.edit_run import EditOrder
 from maskedit.video.frame_mask import FrameMask
 from maskedit.video.stages import VideoRun
@@ -44,6 +44,22 @@ def test_a_painted_mask_decides_where(
     for segment in (0, 1):
         share = (load_mask(tmp_path / "run" / "edit" / f"segment_00{segment}_layer_0_mask.png") > 0.5).sum()
         assert 30 <= share <= 80
+
+
+def test_an_edit_that_breaks_off_is_not_taken_for_done(
+    finished_run: Path, tmp_path: Path, red_editor: Editor, run_edit: dict[str, Any]
+) -> None:
+    def lost() -> Editor:
+        raise KeyboardInterrupt
+
+    run = VideoRun(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    with pytest.raises(KeyboardInterrupt):
+        run.edit(lost, **run_edit, seed=1)
+    with pytest.raises(SessionError, match="nothing is edited"):
+        VideoRun(run.folder).render()
+    assert not VideoRun(run.folder).edit(lambda: red_editor, **run_edit).was_reused
+    for name in ("sheet_edited.png", "segment_001_layer_0.png"):
+        assert (run.folder / "edit" / name).read_bytes() == (finished_run / "edit" / name).read_bytes()
 
 
 def test_whatever_decides_the_edit_is_recorded() -> None:

@@ -35,7 +35,7 @@ def test_values_and_finished_parts_are_kept(tmp_path: Path) -> None:
     folder.finish("fit_0", "abc")
     again = RunFolder(tmp_path / "run")
     assert again.has_begun and again.value("source") == {"path": "x"} and again.holds("layers", [])
-    assert again.is_done("fit_0", "abc") and not again.is_done("fit_0", "abd") and again.mark_of("fit_1") is None
+    assert again.is_done("fit_0", "abc") and not again.is_done("fit_0", "xyz") and again.mark_of("fit_1") is None
     again.begin("fit_0")
     assert RunFolder(tmp_path / "run").mark_of("fit_0") is None
 
