@@ -37,8 +37,11 @@ def load_backbone(
 def silence_libraries() -> None:
     """Keep the libraries' own bars and hints off the terminal; what matters becomes an error or a warning of ours."""
     import diffusers
+    import huggingface_hub
     import transformers
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    # The hub's client writes a line about each attempt to reach it.
+    huggingface_hub.logging.set_verbosity_error()
