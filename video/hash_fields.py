@@ -4,12 +4,14 @@ Offsets begin at exactly 0: the last layer of every deformation network starts w
 first step moves that layer alone and the next ones everything.
 
 Source: CoDeF (arXiv 2308.07926), section 3, with the sizes of its published code. Differs from the paper: networks
-compute in float32, have biases, and begin with offsets of 0 instead of small random ones; time and margin follow the
-clip, where the published code has 200 frames at most and a margin of 0.3 of each side.
+compute in float32 and have biases; codes of frames do not end at 200, and the margin is the clip's instead of 0.3 of
+each side. Cells of the canonical grid are no smaller than its pixels: with cells of a sixth, as published, frames can
+tell themselves apart by offsets far below a pixel, read colours of their own between the centres of pixels, and leave no
+picture at the centres. (A clip of 64 pixels was fitted to 38 dB, and its canonical image gave it back at 18 dB; with
+cells of a pixel, 43 and 40.)
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -47,7 +49,9 @@ class HashCanonicalConfig:
     """Sizes of a canonical image on a hash grid."""
 
     grid: HashGridConfig = field(default_factory=lambda: HashGridConfig(growth=1.44))
-    """The hash grid."""
+    """The hash grid, before its levels are fitted to the canonical image."""
+    finest_cell: float = 1.0
+    """Least side of a cell, in pixels along the longest side of the canonical image; 0 = whatever the grid says."""
     width: int = 64
     """Of each hidden layer."""
     hidden_layers: int = 2
@@ -55,6 +59,15 @@ class HashCanonicalConfig:
 
     def __post_init__(self) -> None:
         _check_network(self.width, self.hidden_layers)
+        if self.finest_cell < 0:
+            raise ValueError(f"finest_cell must not be negative, got {self.finest_cell:g}")
+
+    def grid_for(self, shape: FieldShape) -> HashGridConfig:
+        """The hash grid for a clip."""
+        if self.finest_cell == 0:
+            return self.grid
+        longest = max(shape.canonical_height, shape.canonical_width)
+        return self.grid.limited(max(1, round(longest / self.finest_cell)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +255,7 @@ class HashCanonical(NetworkCanonical):
             generator: source of the first weights; None = torch's own.
         """
         config = config or HashCanonicalConfig()
-        grid = make_hash_grid(config.grid, 2, generator=generator)
+        grid = make_hash_grid(config.grid_for(shape), 2, generator=generator)
         network = Mlp(2 + config.grid.outputs, config.width, config.hidden_layers, 3, generator=generator)
         super().__init__(shape, grid, network, bounded=False)
 
@@ -270,21 +283,6 @@ class FrequencyCanonical(NetworkCanonical):
             2 + encoding.outputs, config.width, config.hidden_layers, 3, skip=config.skip, generator=generator
         )
         super().__init__(shape, encoding, network, bounded=True)
-
-
-def make_network_fields(
-    kind: Literal["hash", "frequency"], shape: FieldShape, *, generator: torch.Generator | None = None
-) -> tuple[DeformationField, CanonicalField]:
-    """The fields of one layer, on the CPU, with the published sizes.
-
-    Args:
-        kind: what the networks read.
-        shape: of the clip.
-        generator: source of the first weights; None = torch's own.
-    """
-    if kind == "hash":
-        return HashDeformation(shape, generator=generator), HashCanonical(shape, generator=generator)
-    return FrequencyDeformation(shape, generator=generator), FrequencyCanonical(shape, generator=generator)
 
 
 def _check_network(width: int, hidden_layers: int) -> None:

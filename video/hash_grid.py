@@ -6,7 +6,7 @@ look, and leave it to the network that reads them to tell apart the corners that
 Source: Instant-NGP (arXiv 2201.05989), section 3, as CoDeF (arXiv 2308.07926) uses it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Literal
 
@@ -61,6 +61,13 @@ class HashGridConfig:
     def outputs(self) -> int:
         """Features of a point, of all levels together."""
         return self.levels * self.features
+
+    def limited(self, cells: int) -> "HashGridConfig":
+        """As many levels, which grow so much slower that the finest one has no more cells along an axis than this."""
+        if self.resolutions[-1] <= cells:
+            return self
+        base = min(self.base_resolution, cells)
+        return replace(self, base_resolution=base, growth=(cells / base) ** (1 / max(1, self.levels - 1)))
 
 
 class HashGrid(nn.Module):

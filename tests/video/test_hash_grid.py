@@ -148,6 +148,17 @@ def test_the_published_sizes() -> None:
     assert grid.table.mean().abs() < 1e-7
 
 
+def test_a_grid_can_be_limited_in_fineness() -> None:
+    config = HashGridConfig(growth=1.44)
+    limited = config.limited(640)
+    assert limited.resolutions[0] == 16
+    assert 638 <= limited.resolutions[-1] <= 640
+    assert limited.outputs == config.outputs
+    assert config.limited(config.resolutions[-1]) is config
+    assert set(config.limited(7).resolutions) == {7}
+    assert HashGridConfig(levels=1).limited(5).resolutions == (5,)
+
+
 def test_a_generator_decides_and_no_other() -> None:
     before = torch.get_rng_state()
     tables = [HashGrid(SMALL, 2, generator=seeded(seed)).table for seed in (1, 1, 2)]
