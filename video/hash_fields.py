@@ -6,8 +6,8 @@ first step moves that layer alone and the next ones everything.
 Source: CoDeF (arXiv 2308.07926), section 3, with the sizes of its published code. Differs from the paper: networks
 compute in float32 and have biases; codes of frames do not end at 200, and the margin is the clip's instead of 0.3 of
 each side. Cells of the canonical grid are no smaller than its pixels: with cells of a sixth, as published, frames can
-tell themselves apart by offsets far below a pixel, read colours of their own between the centres of pixels, and leave no
-picture at the centres. (A clip of 64 pixels was fitted to 38 dB, and its canonical image gave it back at 18 dB; with
+tell themselves apart by offsets far below a pixel, read colours of their own between the centres of pixels, and leave
+no picture at the centres. (A clip of 64 pixels was fitted to 38 dB, and its canonical image gave it back at 18 dB; with
 cells of a pixel, 43 and 40.)
 """
 
