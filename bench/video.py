@@ -91,7 +91,8 @@ class VideoBenchConfig:
     clip_frames: int = 24
     """How many of its frames, at least 3."""
     flow: FlowConfig = field(default_factory=FlowConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=150, finest_cell=1.0, flow_weight=3.0))
+    """Small clips afford cells of a pixel, and these need more flow to hold them; chosen on validation clips."""
     foi: FoIConfig = field(default_factory=FoIConfig)
     ip2p: IP2PConfig = field(default_factory=IP2PConfig)
 
