@@ -99,7 +99,10 @@ def _pull_and_push(sums: Image, weight: Float[Tensor, "1 1 height width"]) -> Im
 
 @torch.no_grad()
 def canonical_image(
-    image: Image, field: DeformationField, shape: FieldShape, mask: Float[Tensor, "frame 1 height width"] | None = None
+    image: Image,
+    field: DeformationField,
+    shape: FieldShape,
+    mask: Float[Tensor, "frame 1 frame_height frame_width"] | None = None,
 ) -> CanonicalImage:
     """A layer's canonical image with what no frame shows marked and filled.
 

@@ -7,11 +7,10 @@ over from one to the next.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .canonical import CanonicalImage, fill_unseen, find_seen
+from .canonical import CanonicalImage
 from .fit import ClipFit
 
 
@@ -46,12 +45,9 @@ class Segment:
         """The mask of one layer."""
         return None if self.masks is None else self.masks[layer]
 
-    @torch.no_grad()
     def canonical(self, layer: int) -> CanonicalImage:
         """The canonical image of one layer, what no frame shows marked and filled."""
-        fields = self.fit.layers[layer]
-        seen = find_seen(fields.deformation, self.fit.shape, self.mask(layer))
-        return CanonicalImage(image=fill_unseen(fields.canonical.image(self.fit.shape), seen), seen=seen)
+        return self.fit.canonical(layer, self.masks)
 
 
 def cut(frames: int, config: SegmentConfig) -> tuple[slice, ...]:

@@ -74,3 +74,10 @@ def test_canonical_image_is_marked_and_filled() -> None:
     found = canonical_image(field.image(SHAPE), DenseDeformation(SHAPE), SHAPE)
     assert torch.equal(found.image[..., 8:-8, 8:-8], frame)
     assert found.image.max() <= 0.5 and found.seen.sum() == 16 * 24
+
+
+def test_canonical_image_of_a_layer_is_larger_than_its_mask() -> None:
+    mask = torch.zeros(3, 1, 16, 24)
+    mask[:, :, 4:12, 6:18] = 1
+    found = canonical_image(torch.rand(1, 3, 32, 40), DenseDeformation(SHAPE), SHAPE, mask)
+    assert found.box == (slice(12, 20), slice(14, 26))
