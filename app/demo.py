@@ -1,4 +1,4 @@
-"""`maskedit demo`: edits pictures and a scene of the blocks world, and writes a report with what was measured."""
+"""`maskedit demo`: edits pictures, a scene and a clip of the blocks world; a report tells what was measured."""
 
 import shutil
 import time
@@ -11,9 +11,10 @@ import tyro
 from ..editors import BackboneConfig, InputError, MaskeditError, save_image, side_by_side
 from .demo_pictures import NAMES, PictureSet, describe_pictures, edit_pictures, save_strips
 from .demo_scene import SceneResult, SceneSettings, describe_scene, edit_scene
+from .demo_video import VideoResult, VideoSettings, describe_video, edit_video
 from .models import load_backbone
 from .pictures import check_output, installed_versions, write_record
-from .progress import format_seconds, progress_bar, warn
+from .progress import format_seconds, labelled_bar, progress_bar, warn
 from .report import Section, write_report
 from .threads import choose_threads
 
@@ -27,7 +28,7 @@ METHODS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand:
-    """Edit pictures and a scene of the blocks world with both editors; writes report.html and summary.json."""
+    """Edit pictures, a scene and a clip of the blocks world; writes report.html and summary.json."""
 
     output: Path = Path("outputs/demo")
     """Folder for the results; an earlier demo in it is replaced."""
@@ -41,12 +42,16 @@ class DemoCommand:
     """Which checkpoint to load; the demo's pictures are of the world that the embedded one knows."""
     length: SceneSettings = field(default_factory=SceneSettings)
     """How long to work on the scene."""
+    video: bool = True
+    """Whether to edit a clip too."""
+    clip: VideoSettings = field(default_factory=VideoSettings)
+    """How long to work on the clip."""
 
     def run(self) -> None:
         """Do everything and write the report.
 
         Raises:
-            MaskeditError: if the scene failed; the report then holds the pictures.
+            MaskeditError: if the scene or the clip failed; the report then holds the rest.
         """
         from ..bench.table import describe_machine
 
@@ -59,25 +64,37 @@ class DemoCommand:
         sets = self._edit_pictures(backbone)
         for one in sets:
             save_strips(one, self.output / "pictures")
-        pictures_seconds = time.perf_counter() - start
-        scene, failure = self._edit_scene(backbone) if self.scene else (None, None)
-        seconds = time.perf_counter() - start
+        seconds = {"pictures": time.perf_counter() - start}
+        # The clip is the shorter work of the two, and its result should not wait for a scene that fails.
+        video, no_video = self._edit_video(backbone) if self.video else (None, None)
+        seconds["video"] = time.perf_counter() - start - sum(seconds.values())
+        scene, no_scene = self._edit_scene(backbone) if self.scene else (None, None)
+        seconds["scene"] = time.perf_counter() - start - sum(seconds.values())
+        seconds["all"] = time.perf_counter() - start
         summary = {
             "model": self.checkpoint.model_for("instruct-pix2pix"),
             "machine": describe_machine(backbone.device),
             "versions": installed_versions(),
             "pictures": {NAMES[one.instructions]: one.figures for one in sets},
             "scene": None if scene is None else {"instruction": scene.truth.instruction, **scene.figures},
-            "scene_error": None if failure is None else str(failure),
-            "seconds": {"pictures": pictures_seconds, "scene": seconds - pictures_seconds, "all": seconds},
+            "scene_error": None if no_scene is None else str(no_scene),
+            "video": None if video is None else {"instruction": video.instruction, **video.figures},
+            "video_error": None if no_video is None else str(no_video),
+            "seconds": seconds,
         }
         write_record(self.output / "summary.json", summary)
-        report = write_report(
-            self.output / "report.html", "maskedit: demo", self._sections(sets, scene, failure, summary)
-        )
-        print(f"done in {format_seconds(seconds)}: {report}")
-        if failure is not None:
-            raise failure
+        sections = [
+            self._introduction(summary),
+            *(describe_pictures(one) for one in sets),
+            *_section("A scene", scene and describe_scene(scene), no_scene),
+            *_section("A clip", video and describe_video(video), no_video),
+            LIMITS,
+        ]
+        report = write_report(self.output / "report.html", "maskedit: demo", sections)
+        print(f"done in {format_seconds(seconds['all'])}: {report}")
+        for failure in (no_scene, no_video):
+            if failure is not None:
+                raise failure
 
     def _edit_pictures(self, backbone: "Backbone") -> tuple[PictureSet, ...]:
         print(f"editing {len(NAMES) * self.pictures} pictures with ip2p and foi", flush=True)
@@ -96,7 +113,7 @@ class DemoCommand:
             }
             result = replace(result, figures={**result.figures, **edited})
         except MaskeditError as error:
-            warn("the scene failed; the report holds the pictures")
+            warn("the scene failed; the report holds the rest")
             return None, error
         for row, view in enumerate(result.truth.held_out):
             strip = side_by_side(
@@ -105,19 +122,14 @@ class DemoCommand:
             save_image(strip, folder / "held_out" / f"{result.truth.names[view]}.png")
         return result, None
 
-    def _sections(
-        self,
-        sets: tuple[PictureSet, ...],
-        scene: SceneResult | None,
-        failure: MaskeditError | None,
-        summary: dict[str, Any],
-    ) -> list[Section]:
-        sections = [self._introduction(summary), *(describe_pictures(one) for one in sets)]
-        if scene is not None:
-            sections.append(describe_scene(scene))
-        elif failure is not None:
-            sections.append(Section(title="A scene", parts=(f"It failed: {failure}",)))
-        return [*sections, LIMITS]
+    def _edit_video(self, backbone: "Backbone") -> tuple[VideoResult | None, MaskeditError | None]:
+        try:
+            print("editing a clip with foi, by way of one canonical image and frame by frame", flush=True)
+            with labelled_bar() as show:
+                return edit_video(self.output / "video", backbone, self.clip, show=show), None
+        except MaskeditError as error:
+            warn("the clip failed; the report holds the rest")
+            return None, error
 
     def _introduction(self, summary: dict[str, Any]) -> Section:
         machine, versions = summary["machine"], summary["versions"]
@@ -125,13 +137,20 @@ class DemoCommand:
         return Section(
             title="What this is",
             parts=(
-                f"Pictures and a scene edited by instruction with the checkpoint {summary['model']}, on "
+                f"Pictures, a scene and a clip edited by instruction with the checkpoint {summary['model']}, on "
                 f"{machine['name']} ({machine['device']}, {machine['threads']} threads) in "
                 f"{format_seconds(summary['seconds']['all'])}. {packages}.",
                 "InstructPix2Pix may change the whole picture. FoI finds a region for each instruction and puts back "
                 "every pixel outside; what it would have done there is measured too.",
             ),
         )
+
+
+def _section(title: str, done: Section | None, failure: MaskeditError | None) -> tuple[Section, ...]:
+    """The section of a part that was asked for; where it failed, one that says so."""
+    if failure is not None:
+        return (Section(title=title, parts=(f"It failed: {failure}",)),)
+    return () if done is None else (done,)
 
 
 LIMITS = Section(
@@ -156,7 +175,7 @@ def start_folder(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / MARK).is_file():
             raise InputError(f"{folder} holds something that is not an earlier demo: choose another --output")
-        for name in ("pictures", "scene"):
+        for name in ("pictures", "scene", "scene_ip2p", "video"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in ("report.html", "summary.json"):
             (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`maskedit demo`: its files, what it replaces, and what is left when the scene fails."""
+"""`maskedit demo`: its files, what it replaces, and what is left when a part fails."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from maskedit.editors import InputError, ModelError
 
 @pytest.fixture
 def fast(ip2p_folder: Path, tmp_path: Path) -> list[object]:
-    return ["--model", ip2p_folder, "--output", tmp_path / "demo", "--pictures", 1]
+    return ["--model", ip2p_folder, "--output", tmp_path / "demo", "--pictures", 1, "--clip.fit-steps", 3]
 
 
 @pytest.mark.slow
@@ -32,8 +32,14 @@ def test_the_demo_writes_report_summary_and_pictures(
             assert {"psnr_inside", "psnr_outside"} <= summary["pictures"][number][method].keys()
     assert summary["scene"]["instruction"] == scene_run.result.truth.instruction
     assert summary["scene_error"] is None
+    assert summary["video"]["instruction"] == "turn the large blue sphere yellow"
+    assert summary["video"]["canonical image"]["psnr_truth"] > 0
+    assert summary["video_error"] is None
+    assert sum(summary["seconds"][part] for part in ("pictures", "video", "scene")) == pytest.approx(
+        summary["seconds"]["all"], abs=0.1
+    )
     report = (tmp_path / "demo" / "report.html").read_text()
-    assert "data:video/mp4" in report
+    assert report.count("data:video/mp4") == 2
     assert "Not measured" in report
     assert len(list((tmp_path / "demo" / "scene" / "held_out").glob("*.png"))) == 4
     assert str(tmp_path / "demo" / "report.html") in done.out
@@ -46,7 +52,7 @@ def test_a_scene_that_fails_leaves_the_pictures(
         raise ModelError("ns-train failed (no memory): see train.log")
 
     monkeypatch.setattr(demo, "edit_scene", fail)
-    done = call("demo", *fast)
+    done = call("demo", *fast, "--no-video")
     assert done.code == 2
     assert done.err.splitlines()[-1] == "maskedit: error: ns-train failed (no memory): see train.log"
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
@@ -55,10 +61,26 @@ def test_a_scene_that_fails_leaves_the_pictures(
     assert "no memory" in (tmp_path / "demo" / "report.html").read_text()
 
 
+def test_a_clip_that_fails_leaves_the_rest(
+    call: Callable[..., Any], fast: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise InputError("no room for the clip")
+
+    monkeypatch.setattr(demo, "edit_video", fail)
+    done = call("demo", *fast, "--no-scene")
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == "maskedit: error: no room for the clip"
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert (summary["video"], summary["video_error"]) == (None, "no room for the clip")
+    assert "It failed: no room for the clip" in (tmp_path / "demo" / "report.html").read_text()
+
+
 def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     start_folder(folder)
     (folder / "scene" / "data").mkdir(parents=True)
+    (folder / "video" / "run").mkdir(parents=True)
     (folder / "report.html").touch()
     (folder / "notes.txt").touch()
     start_folder(folder)
