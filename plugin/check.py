@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..editors import (
     InputError,
     Instruction,
@@ -20,6 +22,20 @@ from .plan import check_plan, plan_early
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
+
+
+def check_device(kind: str) -> None:
+    """Refuse a device that is not there, which nerfstudio would find out where no message is to be expected.
+
+    Args:
+        kind: `--machine.device-type`.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if kind in there and not there[kind]():
+        raise InputError(f"expected a {kind} device, found none that works here: pass --machine.device-type cpu")
 
 
 def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:

@@ -83,6 +83,8 @@ class MaskeditDataManager(VanillaDataManager):
         try:
             super().setup_train()
         except RuntimeError as error:
+            if "equal size" not in str(error):
+                raise
             raise InputError(
                 f"expected photos of one size ({error}): resize them, with their intrinsics, first"
             ) from error

@@ -20,7 +20,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ..editors import ModelError, SessionError
-from .check import check_language_is_there
+from .check import check_device, check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .edits import SceneEdits, format_duration
 from .model import MaskeditModelConfig
@@ -61,6 +61,7 @@ class MaskeditTrainer(Trainer):
 
     def __init__(self, config: MaskeditTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         with one_line():
+            check_device(config.machine.device_type)
             # The caller's config stays as it is; this copy is brought in line with the checkpoint.
             config = continue_in_place(replace(config, pipeline=replace(config.pipeline)))
             # Half precision is for GPUs; nerfstudio would say so and warn about its scaler.

@@ -18,7 +18,7 @@ from maskedit.editors import (
     ModelError,
     ParseError,
 )
-from maskedit.plugin.check import check_editor_is_there, check_language_is_there
+from maskedit.plugin.check import check_device, check_editor_is_there, check_language_is_there
 from maskedit.plugin.editor import SceneEditorConfig
 
 RED = (Instruction(text="make the cube red"),)
@@ -154,3 +154,12 @@ def test_a_language_server_without_a_key_is_found_out_early(monkeypatch: pytest.
     check_language_is_there(SceneEditorConfig(inpaint=InpaintConfig(language=server)))
     with pytest.raises(LanguageError, match="OPENAI_API_KEY"):
         check_language_is_there(SceneEditorConfig(name="inpaint", inpaint=InpaintConfig(language=server)))
+
+
+def test_a_device_that_is_not_there_is_found_out_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_device("cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_device("cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="pass --machine.device-type cpu"):
+        check_device("cuda")
