@@ -1,8 +1,9 @@
 """What the user sees of a clip on its way: bars while a stage runs, and a line about each when it is done."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..video.fitting import FitSummary
 from ..video.preparing import Report, RunProgress, Stage
@@ -62,9 +63,22 @@ def tell_edit(summary: EditSummary) -> None:
     where = f"{100 * summary.masked:.1f}% of the canonical image masked"
     if summary.masked == 1:
         where = "the whole canonical image may have changed"
+    for words in dict.fromkeys(_words_of(trace) for trace in summary.traces):
+        if words:
+            print(words)
     print(f"edit: {where}; {_time(summary.seconds, summary.was_reused)} -> {summary.sheet.parent}", flush=True)
     for warning in dict.fromkeys(each for trace in summary.traces for each in trace["warnings"]):
         warn(str(warning))
+
+
+def _words_of(trace: Mapping[str, Any]) -> str:
+    """What was made of the words: captions, and what was looked for."""
+    said: list[str] = []
+    for row, captions in enumerate(trace["captions"]):
+        regions = trace["region_captions"][row] if trace["region_captions"] else [captions]
+        said.append(f"{captions['source']} -> {' | '.join(dict.fromkeys(each['target'] for each in regions))}".strip())
+    phrases = dict.fromkeys(each["phrase"] for picture in trace["grounding"] for each in picture)
+    return "; ".join([*said, *([f"looked for: {', '.join(phrases)}"] if phrases else [])])
 
 
 def tell_result(path: Path, summary: RenderSummary) -> None:

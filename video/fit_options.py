@@ -16,27 +16,27 @@ class FitConfig:
     """`dense`: sums of grids, started from the flow; `hash`: the paper's hash grids and networks; `frequency`: the
     paper's networks without hash grids."""
     steps: int = 1200
-    """Gradient steps."""
+    """Gradient steps, at least 1."""
     frames_per_step: int = 4
-    """Frames of each step."""
+    """Frames of each step, at least 1."""
     learning_rate: float | None = None
-    """Peak learning rate; None = what suits the field."""
+    """Peak learning rate, above 0; None = what suits the field."""
     gradient_weight: float = 0.1
-    """Weight of the difference of image gradients."""
+    """Weight of the difference of image gradients, at least 0."""
     flow_weight: float = 1.0
-    """Weight of the agreement with the flow."""
+    """Weight of the agreement with the flow, at least 0."""
     background_weight: float = 0.003
-    """Weight of the colours outside a layer's mask, which keeps its field sane there."""
+    """Weight of the colours outside a layer's mask, which keeps its field sane there, at least 0."""
     margin: float = 0.3
-    """How far the canonical image exceeds a frame on every side, as a share of its longest side."""
+    """How far the canonical image exceeds a frame on every side, as a share of its longest side, in [0, 1]."""
     finest_cell: float = 4.0
-    """Side of the cells of the finest deformation grid in pixels of the working size (dense)."""
+    """Side of the cells of the finest deformation grid in pixels of the working size, at least 1 (dense)."""
     hash_table: int = 2**19
     """Most corners each level of a hash grid keeps, a power of two; more for longer clips (hash)."""
     hash_kernel: Literal["torch", "tiny-cuda-nn"] = "torch"
     """What reads hash grids: `tiny-cuda-nn` is faster, and needs a GPU and that package (hash)."""
     reference: int | None = None
-    """Frame the canonical image starts from (dense); None = the middle one of each segment."""
+    """Frame the canonical image starts from, counted from 0 (dense); None = the middle one of each segment."""
     seed: int = 0
     """Decides which frames each step sees, and how networks begin."""
 

@@ -24,7 +24,7 @@ class QualityError(MaskeditError):
         frames = ", ".join(str(frame) for frame in worst)
         super().__init__(
             f"expected to give the unedited clip back with {minimum:g} dB or more, got {psnr:.1f} dB, worst in frames "
-            f"{frames}: try a shorter clip or segments, layer masks, more --steps or a larger --size, or set "
+            f"{frames}: try a shorter clip or segments, layer masks, more --fit.steps or a larger --size, or set "
             "--accept-quality"
         )
 

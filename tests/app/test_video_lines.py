@@ -53,13 +53,18 @@ def test_a_fit_is_told_with_its_worst_frame(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_an_edit_is_told_with_its_warnings_once(capsys: pytest.CaptureFixture[str]) -> None:
-    traces = ({"warnings": ["odd"]}, {"warnings": ["odd"]})
+def test_an_edit_is_told_with_its_words_and_warnings_once(capsys: pytest.CaptureFixture[str]) -> None:
+    captions, found = {"source": "a red cube", "target": "a blue cube"}, {"phrase": "red cube", "scores": (0.5,)}
+    trace = {"captions": [captions], "region_captions": [], "grounding": [[found, found]], "warnings": ["odd"]}
+    regions = trace | {"region_captions": [[captions, captions | {"target": "a ball"}]], "grounding": []}
+    traces = (trace, trace, regions, {"captions": [], "grounding": [], "warnings": []})
     edit = EditSummary(traces=traces, masked=0.25, sheet=Path("run/edit/sheet.png"), seconds=1.0, was_reused=False)
     tell_edit(edit)
     tell_edit(replace(edit, masked=1.0, traces=()))
     out, err = capsys.readouterr()
     assert out.splitlines() == [
+        "a red cube -> a blue cube; looked for: red cube",
+        "a red cube -> a blue cube | a ball",
         "edit: 25.0% of the canonical image masked; 1.0 s -> run/edit",
         "edit: the whole canonical image may have changed; 1.0 s -> run/edit",
     ]
