@@ -161,5 +161,5 @@ def test_a_device_that_is_not_there_is_found_out_early(monkeypatch: pytest.Monke
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     check_device("cuda")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InputError, match="pass --machine.device-type cpu"):
+    with pytest.raises(InputError, match=r"pass --machine\.device-type cpu"):
         check_device("cuda")
