@@ -7,7 +7,8 @@ turns. The metrics are those of `video_scores.py`. For each clip there is a row 
 - `EDITOR/per-frame`: every frame by itself, with the same settings and the same seed for all frames of a clip, which is
   the steadiest that editing frame by frame can be: noise drawn anew for each would flicker more.
 - `EDITOR/canonical-TRANSFER`: flow, fit, one edit of the canonical image with the same settings and seed, and frames
-  rendered from it; nothing is told of the truth.
+  rendered from it; nothing is told of the truth. The canonical image is a little larger than a frame; with `keep_scale`
+  the editor works at a size that is larger by as much, so that it sees things as large as in the frames.
 - `true-edit/canonical-TRANSFER`: the same with the true edits of all frames, averaged, in place of an editor's: about
   the most that the fitted offsets can carry.
 
@@ -18,7 +19,7 @@ the flow that was estimated: `psnr_fit`, `warp_error` and `flicker` have a meani
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -30,7 +31,6 @@ from torch import Tensor
 from ..editors import (
     Backbone,
     Editor,
-    EditorConfig,
     EditRequest,
     FoIConfig,
     Instruction,
@@ -82,6 +82,8 @@ class VideoBenchConfig:
     """Editors, each for every frame and for the canonical image."""
     transfers: tuple[Transfer, ...] = ("replace", "residual")
     """How an edit comes into the frames."""
+    keep_scale: bool = True
+    """Edit canonical images at the scale of the frames, not shrunk to the checkpoint's own size."""
     pictures: Path | None = None
     """Folder for a contact sheet of each clip; None = none."""
     clip: Path | None = None
@@ -134,15 +136,12 @@ def run_video_bench(
 ) -> Document:
     """Measure everything."""
     config = config or VideoBenchConfig()
-    editors: dict[ClipEditor, Editor] = {
-        name: make_editor(_editor_config(name, config), backbone) for name in config.editors
-    }
     values: dict[str, list[Row]] = {}
     for done in range(config.clips):
         number = config.first + done
         clip = draw_clip(config, number, size=config.size or backbone.native_size)
         progress("clips", done, config.clips)
-        for method, row in _measure_methods(clip, number, editors, backbone.device, config).items():
+        for method, row in _measure_methods(clip, number, backbone, config).items():
             values.setdefault(method, []).append(row)
     progress("clips", config.clips, config.clips)
     rows = [summarise_clips(method, "clips", own) for method, own in values.items()]
@@ -173,23 +172,20 @@ def fit_frames(
     return Fitted(frames=frames, flow=motion, fit=fields, seconds=seconds)
 
 
-def _editor_config(name: ClipEditor, config: VideoBenchConfig) -> EditorConfig:
-    return config.foi if name == "foi" else config.ip2p
-
-
-def _measure_methods(
-    clip: Clip, number: int, editors: Mapping[ClipEditor, Editor], device: torch.device, config: VideoBenchConfig
-) -> dict[str, Row]:
+def _measure_methods(clip: Clip, number: int, backbone: Backbone, config: VideoBenchConfig) -> dict[str, Row]:
     source = to_bytes(clip.source.frames)
     outcomes = {
         "unedited": ClipOutcome(frames=source),
         "truth": ClipOutcome(frames=to_bytes(clip.edited.frames), mask=clip.changed.float()),
     }
-    fitted = fit_frames(source, config.flow, config.fit, device)
+    fitted = fit_frames(source, config.flow, config.fit, backbone.device)
     sheets: dict[str, list[Tensor]] = {}
-    for name, editor in editors.items():
-        outcomes[f"{name}/per-frame"] = edit_each_frame(clip, editor, seed=number)
-        own, sheets[name] = edit_canonical(clip, fitted, editor, config.transfers, seed=number)
+    for name in config.editors:
+        settings = config.foi if name == "foi" else config.ip2p
+        outcomes[f"{name}/per-frame"] = edit_each_frame(clip, make_editor(settings, backbone), seed=number)
+        if config.keep_scale:
+            settings = replace(settings, size=canonical_size(fitted, settings.size or backbone.native_size))
+        own, sheets[name] = edit_canonical(clip, fitted, make_editor(settings, backbone), config.transfers, seed=number)
         outcomes |= {f"{name}/canonical-{transfer}": outcome for transfer, outcome in own.items()}
     truth = carry_truth(clip, fitted)
     for transfer in config.transfers:
@@ -199,6 +195,13 @@ def _measure_methods(
             shown = {m: o for m, o in outcomes.items() if m in ("unedited", "truth") or m.startswith(name)}
             save_strip(canonical, [o.frames for o in shown.values()], config.pictures / f"{name}_{number:03d}.png")
     return {method: measure_clip(clip, outcome) for method, outcome in outcomes.items()}
+
+
+def canonical_size(fitted: Fitted, size: int) -> int:
+    """The working size in pixels at which a canonical image has the scale that frames have at `size`."""
+    rows, columns = fitted.segments[0].canonical(0).box
+    longest = max(rows.stop - rows.start, columns.stop - columns.start)
+    return round(size * longest / max(fitted.frames.shape[-2:]))
 
 
 def edit_each_frame(clip: Clip, editor: Editor, *, seed: int) -> ClipOutcome:
