@@ -1,0 +1,83 @@
+"""Pairs are found in both layouts, and what is no pair is refused by its name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskedit.editors.core.errors import InputError
+from maskedit.editors.core.images import save_image
+from maskedit.editors.parts.brush_pairs import BrushPairs, find_pairs, match_pairs, read_pairs
+
+
+def draw(path: Path, height: int = 16, width: int = 16) -> Path:
+    value = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(len(path.name)))
+    return save_image(value, path)
+
+
+def test_the_layout_of_the_benchmark(tmp_path: Path) -> None:
+    for number in (10, 2, 0):
+        draw(tmp_path / "train" / f"{number}_0.png")
+        draw(tmp_path / "train" / f"{number}_1.png")
+    draw(tmp_path / "test" / "0_0.png")
+    (tmp_path / "instruction.txt").write_text("make it blue")
+    found = find_pairs(tmp_path)
+    assert [pair.name for pair in found] == ["0", "2", "10"]
+    assert found[2].after == tmp_path / "train" / "10_1.png"
+    assert [pair.name for pair in find_pairs(tmp_path / "train")] == ["0", "2", "10"]
+
+
+def test_two_folders_of_equal_names(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        draw(tmp_path / "x" / f"{name}.png")
+        draw(tmp_path / "y" / f"{name}.jpg")
+    found = match_pairs(tmp_path / "x", tmp_path / "y")
+    assert [(pair.before.name, pair.after.name) for pair in found] == [("a.png", "a.jpg"), ("b.png", "b.jpg")]
+
+
+def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found none at"):
+        find_pairs(tmp_path / "none")
+    with pytest.raises(InputError, match="no pairs in"):
+        find_pairs(tmp_path)
+    draw(tmp_path / "3_0.png")
+    with pytest.raises(InputError, match=r"pair '3' .* has no picture after"):
+        find_pairs(tmp_path)
+    draw(tmp_path / "cat.png")
+    with pytest.raises(InputError, match=r"cat.png is of no pair"):
+        find_pairs(tmp_path)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="no pictures in"):
+        match_pairs(tmp_path / "a", tmp_path / "a")
+    with pytest.raises(InputError, match="pair 'cat' has no picture in"):
+        match_pairs(tmp_path, tmp_path / "a")
+
+
+def test_pairs_come_at_the_size_of_the_model(tmp_path: Path) -> None:
+    for number in range(2):
+        draw(tmp_path / f"{number}_0.png", 30, 60)
+        draw(tmp_path / f"{number}_1.png", 30, 60)
+    pairs = read_pairs(find_pairs(tmp_path), size=32, multiple=8)
+    assert pairs.before.shape == pairs.after.shape == (2, 3, 16, 32)
+    assert pairs.part(slice(1, 2)).names == ("1",)
+
+
+def test_unequal_pairs_are_refused_by_name(tmp_path: Path) -> None:
+    draw(tmp_path / "0_0.png")
+    draw(tmp_path / "0_1.png", 16, 24)
+    with pytest.raises(InputError, match="pair '0' is unequal, 16x16 pixels before and 24x16 after"):
+        read_pairs(find_pairs(tmp_path), size=16, multiple=4)
+    draw(tmp_path / "0_1.png")
+    draw(tmp_path / "1_0.png", 16, 24)
+    draw(tmp_path / "1_1.png", 16, 24)
+    with pytest.raises(InputError, match="pair '1' of 24x16 pixels has another shape than '0'"):
+        read_pairs(find_pairs(tmp_path), size=16, multiple=4)
+
+
+def test_no_pairs_are_refused() -> None:
+    with pytest.raises(InputError, match="at least one pair"):
+        read_pairs((), size=16, multiple=4)
+    with pytest.raises(InputError, match="at least one pair"):
+        BrushPairs(names=(), before=torch.zeros(0, 3, 8, 8), after=torch.zeros(0, 3, 8, 8))
+    with pytest.raises(InputError, match="as many pictures after as before"):
+        BrushPairs(names=("a",), before=torch.zeros(1, 3, 8, 8), after=torch.zeros(2, 3, 8, 8))
