@@ -19,7 +19,7 @@ the flow that was estimated: `psnr_fit`, `warp_error` and `flicker` have a meani
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -182,10 +182,11 @@ def _measure_methods(clip: Clip, number: int, backbone: Backbone, config: VideoB
     sheets: dict[str, list[Tensor]] = {}
     for name in config.editors:
         settings = config.foi if name == "foi" else config.ip2p
-        outcomes[f"{name}/per-frame"] = edit_each_frame(clip, make_editor(settings, backbone), seed=number)
-        if config.keep_scale:
-            settings = replace(settings, size=canonical_size(fitted, settings.size or backbone.native_size))
-        own, sheets[name] = edit_canonical(clip, fitted, make_editor(settings, backbone), config.transfers, seed=number)
+        editor = make_editor(settings, backbone)
+        outcomes[f"{name}/per-frame"] = edit_each_frame(clip, editor, seed=number)
+        own, sheets[name] = edit_canonical(
+            clip, fitted, editor, config.transfers, seed=number, keep_scale=config.keep_scale
+        )
         outcomes |= {f"{name}/canonical-{transfer}": outcome for transfer, outcome in own.items()}
     truth = carry_truth(clip, fitted)
     for transfer in config.transfers:
@@ -195,13 +196,6 @@ def _measure_methods(clip: Clip, number: int, backbone: Backbone, config: VideoB
             shown = {m: o for m, o in outcomes.items() if m in ("unedited", "truth") or m.startswith(name)}
             save_strip(canonical, [o.frames for o in shown.values()], config.pictures / f"{name}_{number:03d}.png")
     return {method: measure_clip(clip, outcome) for method, outcome in outcomes.items()}
-
-
-def canonical_size(fitted: Fitted, size: int) -> int:
-    """The working size in pixels at which a canonical image has the scale that frames have at `size`."""
-    rows, columns = fitted.segments[0].canonical(0).box
-    longest = max(rows.stop - rows.start, columns.stop - columns.start)
-    return round(size * longest / max(fitted.frames.shape[-2:]))
 
 
 def edit_each_frame(clip: Clip, editor: Editor, *, seed: int) -> ClipOutcome:
@@ -221,12 +215,12 @@ def edit_each_frame(clip: Clip, editor: Editor, *, seed: int) -> ClipOutcome:
 
 
 def edit_canonical(
-    clip: Clip, fitted: Fitted, editor: Editor, transfers: Sequence[Transfer], *, seed: int
+    clip: Clip, fitted: Fitted, editor: Editor, transfers: Sequence[Transfer], *, seed: int, keep_scale: bool = True
 ) -> tuple[Mapping[Transfer, ClipOutcome], list[Float[Tensor, "1 3 _ _"]]]:
     """One edit of the canonical image, carried into the frames; and that image before, its mask, and after."""
     start = time.perf_counter()
     try:
-        edited = edit_segments(fitted.segments, editor, _instructions(clip), seed=seed)
+        edited = edit_segments(fitted.segments, editor, _instructions(clip), seed=seed, keep_scale=keep_scale)
     except NothingFoundError:
         seconds = fitted.seconds | {"edit": time.perf_counter() - start}
         left = ClipOutcome(frames=fitted.frames, refused=1.0, psnr_fit=fitted.psnr, seconds=seconds)

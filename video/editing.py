@@ -27,10 +27,13 @@ from ..editors import (
     NothingFoundError,
 )
 from .canonical import CanonicalImage
+from .fields import FieldShape
 from .frame_mask import FrameMask, carry_mask
 from .segments import Segment
 from .sheet import Sheet, lay_out
 
+MOST_SCALE = 2.0
+"""How many times larger than its own size an editor works at most: time and memory grow with the square."""
 Arrange = Literal["sheet", "batch"]
 """`sheet`: all canonical images in one picture, so that they change alike; `batch`: each alone, all from one seed."""
 
@@ -72,6 +75,7 @@ def edit_segments(
     mask: FrameMask | None = None,
     arrange: Arrange = "sheet",
     only_layers: Sequence[int] | None = None,
+    keep_scale: bool = True,
 ) -> EditedClip:
     """Edit the canonical images of all segments.
 
@@ -84,6 +88,8 @@ def edit_segments(
         mask: where anything may change, painted on one frame; None = the editor decides.
         arrange: in one picture or each alone.
         only_layers: layers that may change, counted from 0 = the first; None = all.
+        keep_scale: whether the editor sees things as large as it would in a frame, by working at a larger size; else
+            the sheet is shrunk to the editor's own size. A sheet of very many pictures is shrunk all the same.
 
     Raises:
         NothingFoundError: if the editor finds nothing in any canonical image.
@@ -104,7 +110,7 @@ def edit_segments(
         named = sorted(only_layers or range(layers))
         raise InputError(f"the mask marks nothing of the layers {named}: choose others, or another mask")
     sheet = lay_out(pictures)
-    task = _Task(editor, tuple(instructions), tuple(captions), seed)
+    task = _Task(editor, tuple(instructions), tuple(captions), seed, segments[0].fit.shape if keep_scale else None)
     if arrange == "sheet":
         result = task.run(sheet.image, None if masks is None else sheet.join(masks))
         whole, whole_mask, traces = result.image, result.mask, (result.trace,)
@@ -133,10 +139,22 @@ class _Task:
     instructions: tuple[Instruction, ...]
     captions: tuple[Captions, ...]
     seed: int
+    frame: FieldShape | None
+    """Whose scale is kept; None = none's."""
 
     def run(self, picture: Image, mask: Mask | None) -> EditResult:
+        scale = 1.0
+        if self.frame is not None:
+            longest = max(picture.shape[-2:]) / max(self.frame.height, self.frame.width)
+            # A picture that shows less than a frame is not worked on smaller: that would only lose detail.
+            scale = min(max(1.0, longest), MOST_SCALE)
         request = EditRequest(
-            image=picture, instructions=self.instructions, mask=mask, seeds=(self.seed,), captions=self.captions
+            image=picture,
+            instructions=self.instructions,
+            mask=mask,
+            seeds=(self.seed,),
+            captions=self.captions,
+            scale=scale,
         )
         result = self.editor.edit(request)
         return replace(result, image=result.image.to(picture.device), mask=result.mask.to(picture.device))

@@ -38,9 +38,20 @@ class PassResult:
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
+def working_size(request: EditRequest, size: int | None, native: int) -> tuple[int, int]:
+    """Rows and columns at which the model works on a request, before padding.
+
+    Args:
+        request: its pictures' aspect is kept.
+        size: longest side, at a scale of 1; None = the checkpoint's own.
+        native: the checkpoint's own.
+    """
+    return fit_size(*request.image.shape[-2:], longest=round((size or native) * request.scale))
+
+
 def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) -> EditRequest:
     """The request on the backbone's device, its longest side scaled to `size` and padded to whole latent cells."""
-    height, width = fit_size(*request.image.shape[-2:], longest=size or backbone.native_size)
+    height, width = working_size(request, size, backbone.native_size)
 
     def bring(picture: Tensor) -> Tensor:
         resized = resize_image(picture.to(backbone.device, torch.float32), height, width)
@@ -60,7 +71,7 @@ def from_working_size(
 ) -> Float[Tensor, "batch channels height2 width2"]:
     """Undo `to_working_size` for a picture or mask: crop the padding, scale to the request's size."""
     height, width = request.image.shape[-2:]
-    inner = fit_size(height, width, longest=size or native)
+    inner = working_size(request, size, native)
     return resize_image(picture[..., : inner[0], : inner[1]], height, width).to(request.image.device)
 
 

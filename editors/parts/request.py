@@ -15,6 +15,7 @@ KeepOutside = Literal["exact", "paper"]
 """`exact`: pixels outside the mask equal the condition image; `paper`: whatever the published method gives."""
 
 STRENGTH_RANGE = (-10.0, 10.0)
+MOST_SCALE = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,9 @@ class EditRequest:
     """One seed per image; empty = 0, 1, 2, ..."""
     captions: tuple[Captions, ...] = ()
     """For editors that read captions: one for each image, or one for all; () = the language processor writes them."""
+    scale: float = 1.0
+    """Working size as a multiple of the editor's own, in (0, 4]: more than 1 for a picture that shows more than those
+    the editor is used to, so that the things in it are as large as it knows them."""
     noise_levels: tuple[float, ...] | None = None
     """Share of the training timesteps each image starts from, in (0, 1]; None = the editor's own. Iterative dataset
     updates draw it anew for every edit."""
@@ -107,6 +111,8 @@ class EditRequest:
             object.__setattr__(self, "seeds", tuple(range(batch)))
         if len(self.seeds) != batch:
             raise InputError(f"expected one seed per image ({batch}), got {len(self.seeds)}")
+        if not 0 < self.scale <= MOST_SCALE:
+            raise InputError(f"the scale of an edit must be in (0, {MOST_SCALE:g}], got {self.scale:g}")
         if self.noise_levels is not None:
             if len(self.noise_levels) != batch:
                 raise InputError(f"expected one noise level per image ({batch}), got {len(self.noise_levels)}")

@@ -10,7 +10,6 @@ import torch
 from maskedit.bench.table import write_json
 from maskedit.bench.video import (
     VideoBenchConfig,
-    canonical_size,
     carry_truth,
     draw_clip,
     edit_canonical,
@@ -151,15 +150,6 @@ def test_frames_are_edited_by_themselves_from_one_seed(backbone: Backbone):
     alone = editor.edit(EditRequest(image=clip.source.frames[1:2], instructions=instructions, seeds=(7,)))
     assert torch.equal(outcome.frames[1:2], to_bytes(alone.image))
     assert outcome.refused == 0
-
-
-def test_canonical_images_are_edited_at_the_scale_of_frames():
-    clip = draw_clip(CONFIG, 0, size=64)
-    fitted = fit_frames(to_bytes(clip.source.frames), CONFIG.flow, CONFIG.fit, "cpu")
-    rows, columns = fitted.segments[0].canonical(0).box
-    longest = max(rows.stop - rows.start, columns.stop - columns.start)
-    assert longest > 64
-    assert (canonical_size(fitted, 64), canonical_size(fitted, 128)) == (longest, 2 * longest)
 
 
 def test_where_nothing_is_found_clips_are_left_alone(ip2p_folder: Path):

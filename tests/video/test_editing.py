@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from maskedit.editors import Captions, Editor, InputError, Instruction, NothingFoundError
+from maskedit.editors import Captions, Editor, EditRequest, EditResult, InputError, Instruction, NothingFoundError
 from maskedit.video.editing import EditedClip, edit_segments
 from maskedit.video.frame_mask import FrameMask
 from maskedit.video.segments import Segment
@@ -115,3 +115,22 @@ def test_a_mask_beside_all_layers_that_may_change_is_refused(
     segment = make_segment([scene, scene], [(0, 0), (0, 0)], masks=masks)
     with pytest.raises(InputError, match=r"nothing of the layers \[1\]"):
         edit([segment], red_editor, mask=FrameMask(frame=0, mask=painted), only_layers=(1,))
+
+
+def test_the_editor_sees_things_as_large_as_in_frames(
+    make_segment: Make, scene: torch.Tensor, red_editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales: list[float] = []
+    whole = red_editor.edit
+
+    def note(request: EditRequest) -> EditResult:
+        scales.append(request.scale)
+        return whole(request)
+
+    monkeypatch.setattr(red_editor, "edit", note)
+    # Frames are 48 wide; this canonical image shows 51 columns, a sheet of four 32 * 2 + 8 rows and 105 columns.
+    edit([make_segment([scene], [(0, 3)])], red_editor)
+    edit([make_segment([scene], [(0, 3)])], red_editor, keep_scale=False)
+    masks = torch.full((2, 2, 1, 32, 48), 0.5)
+    edit([make_segment([scene, scene], [(0, 1), (0, 0)], first=n, masks=masks) for n in (0, 1)], red_editor)
+    assert scales == [51 / 48, 1.0, 2.0]

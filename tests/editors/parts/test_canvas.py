@@ -216,3 +216,19 @@ def test_a_feather_wider_than_the_picture_is_one_clear_line(backbone: Backbone, 
 def test_notes_of_planning_are_warnings(backbone: Backbone, pictures: Pictures) -> None:
     made = EditRequest(image=pictures(3), instructions=(Instruction(text="make it red", note="taken as one"), RED))
     assert edit(backbone, made, chunk=2).trace.warnings == ("taken as one",)
+
+
+def test_a_scaled_request_is_worked_on_larger(
+    backbone: Backbone, pictures: Pictures
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def run(request: EditRequest) -> PassResult:
+        seen.append(tuple(request.image.shape[-2:]))
+        return red(request)
+
+    result = edit(backbone, EditRequest(image=pictures(1, 30, 60), instructions=(RED,), scale=1.5), run)
+    assert seen == [(48, 96)]
+    assert result.image.shape == (1, 3, 30, 60)
+    with pytest.raises(InputError, match=r"scale of an edit must be in \(0, 4\], got 5"):
+        EditRequest(image=pictures(1, 30, 60), instructions=(RED,), scale=5.0)
