@@ -220,14 +220,11 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _find_ffmpeg() -> dict[str, str | None]:
-    """The one in the path, which nerfstudio's commands want, and the one of imageio, which maskedit uses."""
-    import imageio_ffmpeg
+    """The one in the path, which nerfstudio's commands want, and the encoder that clips are written with."""
+    import av
 
-    try:
-        bundled: str | None = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
-        bundled = None
-    return {"path": shutil.which("ffmpeg"), "bundled": bundled}
+    encoder = next((name for name in ("libx264", "mpeg4") if name in av.codec.codecs_available), None)
+    return {"path": shutil.which("ffmpeg"), "encoder": encoder}
 
 
 def _memory() -> dict[str, float | None]:
@@ -255,7 +252,9 @@ def _print_findings(findings: dict[str, Any]) -> None:
         table.add_row(device["name"], f"{device['model']}{memory}{cores}".removeprefix(", "))
     ffmpeg = findings["ffmpeg"]
     table.add_row("ffmpeg", ffmpeg["path"] or "not in the path: ns-render needs it there")
-    table.add_row("ffmpeg of imageio", ffmpeg["bundled"] or "[red]missing: no videos[/red]")
+    table.add_row(
+        "clips", f"written with {ffmpeg['encoder']}" if ffmpeg["encoder"] else "[red]no encoder for mp4[/red]"
+    )
     memory = findings["memory_gb"]
     table.add_row("memory", f"{memory['available']} of {memory['total']} GB free")
     table.add_row("disk", f"{findings['disk_free_gb']} GB free here")
