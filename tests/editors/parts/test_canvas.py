@@ -218,9 +218,7 @@ def test_notes_of_planning_are_warnings(backbone: Backbone, pictures: Pictures) 
     assert edit(backbone, made, chunk=2).trace.warnings == ("taken as one",)
 
 
-def test_a_scaled_request_is_worked_on_larger(
-    backbone: Backbone, pictures: Pictures
-) -> None:
+def test_a_scaled_request_is_worked_on_larger(backbone: Backbone, pictures: Pictures) -> None:
     seen: list[tuple[int, ...]] = []
 
     def run(request: EditRequest) -> PassResult:
