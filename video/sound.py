@@ -16,6 +16,8 @@ from .timeline import Timeline
 
 _COPIED = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}
 """Codecs that players expect in an mp4."""
+_USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""What channels are where a stream only counts them, as plain samples often do; encoders must know."""
 
 
 class Sound:
@@ -40,7 +42,7 @@ class Sound:
                 target = output.add_stream_from_template(stream)
             else:
                 target = output.add_stream("aac", rate=stream.codec_context.sample_rate)
-                target.codec_context.layout = stream.codec_context.layout
+                target.codec_context.layout = _layout_of(stream.codec_context.layout)
             self._ways[stream.index] = target, copied
         self._packets = self._cut()
         self._next = next(self._packets, None)
@@ -86,13 +88,19 @@ class Sound:
 
     def _cut_samples(self, frame: Any) -> Iterator[Any]:
         """The part of a decoded frame that belongs to the piece."""
-        av = load_av()
-        resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.rate)
+        av, layout = load_av(), _layout_of(frame.layout)
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=frame.rate)
         for plain in resampler.resample(frame):
             first = round((frame.time - self._begin) * frame.rate)
             low, high = max(0, -first), min(plain.samples, round((self._end - self._begin) * frame.rate) - first)
             if low < high:
                 samples = np.ascontiguousarray(plain.to_ndarray()[:, low:high])
-                piece = av.AudioFrame.from_ndarray(samples, format="fltp", layout=frame.layout.name)
+                piece = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
                 piece.rate, piece.pts, piece.time_base = frame.rate, first + low, Fraction(1, frame.rate)
                 yield piece
+
+
+def _layout_of(layout: Any) -> str:
+    """The name of a layout of channels; the usual one of so many where it has none."""
+    name = str(layout.name)
+    return _USUAL.get(int(layout.nb_channels), name) if name.endswith("channels") else name

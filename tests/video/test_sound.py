@@ -54,6 +54,8 @@ def make_talking(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[
         ("a.mkv", "libmp3lame", 32000, "copied"),
         ("a.mkv", "flac", 44100, "encoded"),
         ("a.mov", "pcm_s16le", 22050, "encoded"),
+        # Such a file counts its channels and does not say where they are.
+        ("b.mkv", "pcm_s16le", 32000, "encoded"),
     ],
 )
 @pytest.mark.parametrize(
