@@ -221,9 +221,9 @@ def _devices() -> list[dict[str, Any]]:
 
 def _find_ffmpeg() -> dict[str, str | None]:
     """The one in the path, which nerfstudio's commands want, and the encoder that clips are written with."""
-    import av
+    from av.codec import codecs_available
 
-    encoder = next((name for name in ("libx264", "mpeg4") if name in av.codec.codecs_available), None)
+    encoder = next((name for name in ("libx264", "mpeg4") if name in codecs_available), None)
     return {"path": shutil.which("ffmpeg"), "encoder": encoder}
 
 
