@@ -9,6 +9,8 @@ turns. The metrics are those of `video_scores.py`. For each clip there is a row 
 - `EDITOR/canonical-TRANSFER`: flow, fit, one edit of the canonical image with the same settings and seed, and frames
   rendered from it; nothing is told of the truth. The canonical image is a little larger than a frame; with `keep_scale`
   the editor works at a size that is larger by as much, so that it sees things as large as in the frames.
+- `EDITOR+masks/...`, with `painted_masks`: the same where the user paints the silhouettes, on every frame for the one
+  and on the middle frame alone for the other; what is left to compare is the edit, not the finding.
 - `true-edit/canonical-TRANSFER`: the same with the true edits of all frames, averaged, in place of an editor's: about
   the most that the fitted offsets can carry.
 
@@ -47,6 +49,7 @@ from ..video.editing import EditedLayer, edit_segments
 from ..video.fit import ClipFit, fit_clip
 from ..video.fit_options import FitConfig
 from ..video.flow import ClipFlow, FlowConfig, estimate_flow
+from ..video.frame_mask import FrameMask
 from ..video.frames import read_clip
 from ..video.metrics import flicker, warp_error
 from ..video.render import canonical_places
@@ -82,6 +85,8 @@ class VideoBenchConfig:
     """Editors, each for every frame and for the canonical image."""
     transfers: tuple[Transfer, ...] = ("replace", "residual")
     """How an edit comes into the frames."""
+    painted_masks: bool = False
+    """Also measure editors that are given masks."""
     keep_scale: bool = True
     """Edit canonical images at the scale of the frames, not shrunk to the checkpoint's own size."""
     pictures: Path | None = None
@@ -183,29 +188,33 @@ def _measure_methods(clip: Clip, number: int, backbone: Backbone, config: VideoB
     for name in config.editors:
         settings = config.foi if name == "foi" else config.ip2p
         editor = make_editor(settings, backbone)
-        outcomes[f"{name}/per-frame"] = edit_each_frame(clip, editor, seed=number)
-        own, sheets[name] = edit_canonical(
-            clip, fitted, editor, config.transfers, seed=number, keep_scale=config.keep_scale
-        )
-        outcomes |= {f"{name}/canonical-{transfer}": outcome for transfer, outcome in own.items()}
+        for label, masks in ((name, None), (f"{name}+masks", clip.mask.float()))[: 1 + config.painted_masks]:
+            outcomes[f"{label}/per-frame"] = edit_each_frame(clip, editor, masks, seed=number)
+            own, sheets[label] = edit_canonical(
+                clip, fitted, editor, config.transfers, masks, seed=number, keep_scale=config.keep_scale
+            )
+            outcomes |= {f"{label}/canonical-{transfer}": outcome for transfer, outcome in own.items()}
     truth = carry_truth(clip, fitted)
     for transfer in config.transfers:
         outcomes[f"true-edit/canonical-{transfer}"] = _render(fitted, truth, transfer)
     if config.pictures is not None:
         for name, canonical in sheets.items():
-            shown = {m: o for m, o in outcomes.items() if m in ("unedited", "truth") or m.startswith(name)}
+            shown = {m: o for m, o in outcomes.items() if m in ("unedited", "truth") or m.startswith(f"{name}/")}
             save_strip(canonical, [o.frames for o in shown.values()], config.pictures / f"{name}_{number:03d}.png")
     return {method: measure_clip(clip, outcome) for method, outcome in outcomes.items()}
 
 
-def edit_each_frame(clip: Clip, editor: Editor, *, seed: int) -> ClipOutcome:
-    """Every frame by itself; one in which nothing is found stays as it is."""
+def edit_each_frame(
+    clip: Clip, editor: Editor, painted: Float[Tensor, "frame 1 height width"] | None = None, *, seed: int
+) -> ClipOutcome:
+    """Every frame by itself, perhaps within a mask; one in which nothing is found stays as it is."""
     source, refused = clip.source.frames, 0
     frames, masks = list(source.split(1)), list(torch.zeros_like(source[:, :1]).split(1))
     start = time.perf_counter()
     for row, frame in enumerate(source.split(1)):
         try:
-            result = editor.edit(EditRequest(image=frame, instructions=_instructions(clip), seeds=(seed,)))
+            mask = None if painted is None else painted[row : row + 1]
+            result = editor.edit(EditRequest(image=frame, instructions=_instructions(clip), mask=mask, seeds=(seed,)))
             frames[row], masks[row] = result.image.cpu(), result.mask.cpu()
         except NothingFoundError:
             refused += 1
@@ -215,12 +224,26 @@ def edit_each_frame(clip: Clip, editor: Editor, *, seed: int) -> ClipOutcome:
 
 
 def edit_canonical(
-    clip: Clip, fitted: Fitted, editor: Editor, transfers: Sequence[Transfer], *, seed: int, keep_scale: bool = True
+    clip: Clip,
+    fitted: Fitted,
+    editor: Editor,
+    transfers: Sequence[Transfer],
+    painted: Float[Tensor, "frame 1 height width"] | None = None,
+    *,
+    seed: int,
+    keep_scale: bool = True,
 ) -> tuple[Mapping[Transfer, ClipOutcome], list[Float[Tensor, "1 3 _ _"]]]:
-    """One edit of the canonical image, carried into the frames; and that image before, its mask, and after."""
-    start = time.perf_counter()
+    """One edit of the canonical image, perhaps within the mask of the middle frame, carried into the frames.
+
+    Returns:
+        An outcome for each transfer, and the canonical image before, with its mask, and after.
+    """
+    middle, start = len(fitted.frames) // 2, time.perf_counter()
+    mask = None if painted is None else FrameMask(frame=middle, mask=painted[middle : middle + 1])
     try:
-        edited = edit_segments(fitted.segments, editor, _instructions(clip), seed=seed, keep_scale=keep_scale)
+        edited = edit_segments(
+            fitted.segments, editor, _instructions(clip), seed=seed, mask=mask, keep_scale=keep_scale
+        )
     except NothingFoundError:
         seconds = fitted.seconds | {"edit": time.perf_counter() - start}
         left = ClipOutcome(frames=fitted.frames, refused=1.0, psnr_fit=fitted.psnr, seconds=seconds)

@@ -115,6 +115,14 @@ def test_sheets_show_canonical_images_and_clips_at_four_times(document: dict):
     assert (sheet[..., 3 * 192 :, :192] == 1).all()
 
 
+def test_masks_can_be_painted(backbone: Backbone):
+    config = replace(CONFIG, editors=("ip2p",), transfers=("replace",), painted_masks=True)
+    rows = {row["method"]: row for row in run_video_bench(backbone, config)["rows"]}
+    whole, each = rows["ip2p+masks/canonical-replace"], rows["ip2p+masks/per-frame"]
+    assert rows["ip2p/per-frame"]["mask_iou"] < 0.5 < whole["mask_iou"] <= each["mask_iou"] == 1
+    assert min(whole["psnr_outside"], each["psnr_outside"]) > rows["ip2p/per-frame"]["psnr_outside"] + 5
+
+
 def test_kinds_are_told_apart(backbone: Backbone):
     config = replace(CONFIG, clips=2, kinds=("recolor", "remove"), editors=(), transfers=("replace",))
     rows = run_video_bench(backbone, config)["rows"]
