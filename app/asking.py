@@ -4,6 +4,7 @@
 """
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -18,6 +19,7 @@ from ..editors import (
     EditorName,
     InputError,
     Instruction,
+    read_header,
 )
 from .models import load_backbone
 from .options import EditorFlags, join_options, split_options
@@ -47,7 +49,7 @@ class AskCommand:
     editor: EditorName = "foi"
     """On InstructPix2Pix `foi` (finds where to edit) or `ip2p` (may change anything); on captions `instructedit` (finds
     objects by name), `diffedit` (finds what the captions differ in), `mdp` (may change anything) or `inpaint` (finds
-    objects by name and paints them anew)."""
+    objects by name and paints them anew). `instructbrush` and `visii` apply a --brush of `maskedit brush learn`."""
     preset: PresetName | None = None
     """A named set of checkpoint and options to start from; every other flag overrides it."""
     api_key: str | None = field(default=None, repr=False)
@@ -78,15 +80,17 @@ class AskCommand:
         return join_options(self.editor, self.flags, base=base)
 
     def instructions(self) -> tuple[Instruction, ...]:
-        """The instructions with their keywords, strengths and phrases; without any, the target caption is one.
+        """The instructions with their keywords, strengths and phrases; without any, the target caption or the brush is.
 
         Raises:
-            InputError: if there are none, or one makes no sense.
+            InputError: if there are none and no brush says what to do, or one makes no sense.
         """
         refuse_words(self)
-        texts = self.instruction
+        texts, brush = self.instruction, self._find_brush()
         if not texts and self.target_caption is not None and self._knows_where():
             texts = (self.target_caption,)
+        if not texts and brush is not None:
+            texts = (brush.stem,)
         if not texts:
             raise InputError('expected an instruction, got none: pass --instruction "make the red cube blue"')
         count = len(texts)
@@ -121,6 +125,24 @@ class AskCommand:
     @property
     def _looks_for_phrases(self) -> bool:
         return hasattr(EDITORS[self.editor].config(), "grounding")
+
+    def _find_brush(self) -> Path | None:
+        """The learned instruction of an editor that applies one.
+
+        Raises:
+            InputError: if it applies one and none was given, or it is another editor's.
+            ModelError: if it cannot be read.
+        """
+        options = self.options
+        if not hasattr(options, "brush"):
+            return None
+        brush: Path | None = getattr(options, "brush", None)
+        if brush is None:
+            raise InputError(f"{self.editor} applies a learned instruction, got none: pass --brush FILE")
+        kind = read_header(brush).kind
+        if kind != self.editor:
+            raise InputError(f"{brush} is a brush of {kind}: pass --editor {kind}")
+        return brush
 
     def _knows_where(self) -> bool:
         """Whether an editor on captions can do without what an instruction says about the place."""

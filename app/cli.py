@@ -45,6 +45,12 @@ COMMANDS = {
         about="Edit clips by instruction.",
         parts={"fit": "FitCommand", "edit": "EditRunCommand", "render": "RenderCommand"},
     ),
+    "brush": _Entry(
+        module="brush",
+        name="BrushCommand",
+        about="Learn an instruction from pairs of pictures before and after an edit.",
+        parts={"learn": "BrushLearnCommand", "show": "BrushShowCommand"},
+    ),
     "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures and a scene of the blocks world; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
     "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),

@@ -64,7 +64,7 @@ class MaskCommand(AskCommand):
             InputError: if the editor has no masks and none were given.
         """
         entry = EDITORS[self.editor]
-        if not entry.has_mask and not paths:
+        if not entry.has_mask and not paths and not any(self.phrase):
             others = [name for name, other in EDITORS.items() if other.has_mask and other.kind == entry.kind]
             raise InputError(
                 f"{self.editor} has no mask of its own, it may change anything: pass --editor {' or '.join(others)}"

@@ -17,6 +17,7 @@ from ..editors import (
     GroundingConfig,
     InputError,
     NothingFoundError,
+    fingerprint_brush,
     fingerprint_checkpoint,
 )
 from ..video.editing import Arrange
@@ -137,6 +138,8 @@ class ClipEditCommand(AskCommand):
             "model": self.checkpoint.model_for(kind),
             "checkpoint": fingerprint_checkpoint(self.checkpoint, kind),
         }
+        if hasattr(options, "brush"):
+            settings["brush"] = fingerprint_brush(getattr(options, "brush", None))
         with ExitStack() as stack:
 
             def load() -> Editor:

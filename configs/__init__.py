@@ -2,16 +2,22 @@
 
 from typing import Literal
 
+from .brush_preset import BrushPreset as BrushPreset
 from .embedded_diffedit import EMBEDDED_DIFFEDIT as EMBEDDED_DIFFEDIT
 from .embedded_foi import EMBEDDED_FOI as EMBEDDED_FOI
 from .embedded_inpaint import EMBEDDED_INPAINT as EMBEDDED_INPAINT
+from .embedded_instructbrush import EMBEDDED_INSTRUCTBRUSH as EMBEDDED_INSTRUCTBRUSH
 from .embedded_instructedit import EMBEDDED_INSTRUCTEDIT as EMBEDDED_INSTRUCTEDIT
 from .embedded_ip2p import EMBEDDED_IP2P as EMBEDDED_IP2P
 from .embedded_mdp import EMBEDDED_MDP as EMBEDDED_MDP
 from .paper_diffedit import PAPER_DIFFEDIT as PAPER_DIFFEDIT
 from .paper_foi import PAPER_FOI as PAPER_FOI
+from .paper_instructbrush import PAPER_INSTRUCTBRUSH as PAPER_INSTRUCTBRUSH
+from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION as PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION
+from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_TIME as PAPER_INSTRUCTBRUSH_WITHOUT_TIME
 from .paper_instructedit import PAPER_INSTRUCTEDIT as PAPER_INSTRUCTEDIT
 from .paper_ip2p import PAPER_IP2P as PAPER_IP2P
+from .paper_visii import PAPER_VISII as PAPER_VISII
 from .preset import EditPreset as EditPreset
 
 PresetName = Literal[
@@ -40,3 +46,20 @@ PRESETS: dict[PresetName, EditPreset] = {
     "paper-diffedit": PAPER_DIFFEDIT,
 }
 """Presets by the name the command line uses."""
+
+BrushPresetName = Literal[
+    "embedded-instructbrush",
+    "paper-instructbrush",
+    "paper-instructbrush-without-time",
+    "paper-instructbrush-without-attention",
+    "paper-visii",
+]
+
+BRUSH_PRESETS: dict[BrushPresetName, BrushPreset] = {
+    "embedded-instructbrush": EMBEDDED_INSTRUCTBRUSH,
+    "paper-instructbrush": PAPER_INSTRUCTBRUSH,
+    "paper-instructbrush-without-time": PAPER_INSTRUCTBRUSH_WITHOUT_TIME,
+    "paper-instructbrush-without-attention": PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION,
+    "paper-visii": PAPER_VISII,
+}
+"""Presets of learning by the name the command line uses."""

@@ -43,6 +43,20 @@ from .core.optimize import OptimizeProgress as OptimizeProgress
 from .core.optimize import optimize as optimize
 from .core.types import Image as Image
 from .core.types import Mask as Mask
+from .parts.brush import BrushHeader as BrushHeader
+from .parts.brush import fingerprint_brush as fingerprint_brush
+from .parts.brush import load_brush as load_brush
+from .parts.brush import read_header as read_header
+from .parts.brush_options import BrushKind as BrushKind
+from .parts.brush_options import BrushRecipe as BrushRecipe
+from .parts.brush_options import InstructBrushConfig as InstructBrushConfig
+from .parts.brush_options import VisiiConfig as VisiiConfig
+from .parts.brush_options import WatchConfig as WatchConfig
+from .parts.brush_pairs import BrushPairs as BrushPairs
+from .parts.brush_pairs import PairFiles as PairFiles
+from .parts.brush_pairs import find_pairs as find_pairs
+from .parts.brush_pairs import match_pairs as match_pairs
+from .parts.brush_pairs import read_pairs as read_pairs
 from .parts.caption_options import DiffEditConfig as DiffEditConfig
 from .parts.caption_options import InpaintConfig as InpaintConfig
 from .parts.caption_options import InstructEditConfig as InstructEditConfig
@@ -98,9 +112,13 @@ if TYPE_CHECKING:
     from .diffedit import DiffEdit as DiffEdit
     from .foi import FoI as FoI
     from .inpaint import Inpaint as Inpaint
+    from .instructbrush import InstructBrush as InstructBrush
     from .instructedit import InstructEdit as InstructEdit
     from .ip2p import IP2P as IP2P
     from .mdp import MDP as MDP
+    from .parts.brush import Brush as Brush
+    from .parts.brush_learning import BrushProgress as BrushProgress
+    from .parts.brush_learning import learn_brush as learn_brush
     from .parts.caption_pass import caption_schedule as caption_schedule
     from .parts.captioner import load_captioner as load_captioner
     from .parts.grounding import Grounder as Grounder
@@ -111,6 +129,7 @@ if TYPE_CHECKING:
     from .parts.tokens import compose_instructions as compose_instructions
     from .parts.tools import Tools as Tools
     from .parts.tools import read_instructions as read_instructions
+    from .visii import Visii as Visii
 
 _LAZY = {
     "load_editor": ".catalogue",
@@ -131,9 +150,13 @@ _LAZY = {
     "DiffEdit": ".diffedit",
     "FoI": ".foi",
     "Inpaint": ".inpaint",
+    "InstructBrush": ".instructbrush",
     "InstructEdit": ".instructedit",
     "IP2P": ".ip2p",
     "MDP": ".mdp",
+    "Brush": ".parts.brush",
+    "BrushProgress": ".parts.brush_learning",
+    "learn_brush": ".parts.brush_learning",
     "caption_schedule": ".parts.caption_pass",
     "load_captioner": ".parts.captioner",
     "Grounder": ".parts.grounding",
@@ -144,6 +167,7 @@ _LAZY = {
     "compose_instructions": ".parts.tokens",
     "Tools": ".parts.tools",
     "read_instructions": ".parts.tools",
+    "Visii": ".visii",
 }
 
 

@@ -7,14 +7,17 @@ from .core.checkpoint import BackboneConfig
 from .diffedit import DiffEdit
 from .foi import FoI
 from .inpaint import Inpaint
+from .instructbrush import InstructBrush
 from .instructedit import InstructEdit
 from .ip2p import IP2P
 from .mdp import MDP
+from .parts.brush_options import InstructBrushConfig, VisiiConfig
 from .parts.caption_options import DiffEditConfig, InpaintConfig, InstructEditConfig, MDPConfig
 from .parts.editor_names import EDITORS, EditorConfig, name_of
 from .parts.options import FoIConfig, IP2PConfig
 from .parts.request import Editor
 from .parts.tools import Tools, tools_of
+from .visii import Visii
 
 
 def make_editor(
@@ -33,6 +36,10 @@ def make_editor(
     """
     if isinstance(config, IP2PConfig):
         return IP2P(backbone, config)
+    if isinstance(config, InstructBrushConfig):
+        return InstructBrush(backbone, config, tools=tools)
+    if isinstance(config, VisiiConfig):
+        return Visii(backbone, config, tools=tools)
     tools = tools or tools_of(config, backbone, api_key=api_key)
     match config:
         case FoIConfig():

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ..editors import (
     InputError,
+    InstructBrushConfig,
     Instruction,
     IP2PConfig,
     ModelError,
+    VisiiConfig,
     check_kind,
     locate_checkpoint,
     make_language,
+    read_header,
     require_models,
 )
 from .editor import SceneEditorConfig
@@ -33,9 +34,14 @@ def check_device(kind: str) -> None:
     Raises:
         InputError: if there is no such device.
     """
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind in there and not there[kind]():
-        raise InputError(f"expected a {kind} device, found none that works here: pass --machine.device-type cpu")
+    from ..editors import resolve_device
+
+    try:
+        resolve_device(kind, "auto")
+    except ModelError as error:
+        raise InputError(
+            f"expected a {kind} device, found none that works here: pass --machine.device-type cpu"
+        ) from error
 
 
 def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Instruction], *, fetch: bool) -> None:
@@ -54,6 +60,7 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
     plan = plan_early(config.chosen, instructions)
     if plan is not None:
         check_plan(config, plan, None)
+    _check_brush(config)
     location = locate_checkpoint(config, config.kind)
     if isinstance(location, Path):
         folder = location
@@ -76,6 +83,19 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         require_models(config.chosen, config, config.kind)
 
 
+def _check_brush(config: SceneEditorConfig) -> None:
+    """Refuse an editor that applies a learned instruction and has none, or another editor's."""
+    if not hasattr(config.chosen, "brush"):
+        return
+    brush: Path | None = getattr(config.chosen, "brush", None)
+    if brush is None:
+        flag = f"--pipeline.editor.{config.name}.brush"
+        raise InputError(f"{config.name} applies a learned instruction, got none: pass {flag} FILE")
+    kind = read_header(brush).kind
+    if kind != config.name:
+        raise InputError(f"{brush} is a brush of {kind}: pass --pipeline.editor.name {kind}")
+
+
 def check_language_is_there(config: SceneEditorConfig) -> None:
     """Refuse a language server that could not be asked, and settings its provider does not read; nothing is sent.
 
@@ -85,7 +105,7 @@ def check_language_is_there(config: SceneEditorConfig) -> None:
         MissingExtraError: if the package for servers is not installed.
     """
     options = config.chosen
-    if isinstance(options, IP2PConfig):
+    if isinstance(options, IP2PConfig | InstructBrushConfig | VisiiConfig):
         return
     language = options.language
     for name, readers in language.unread().items():

@@ -14,9 +14,11 @@ from ..editors import (
     FoIConfig,
     InpaintConfig,
     InputError,
+    InstructBrushConfig,
     InstructEditConfig,
     IP2PConfig,
     MDPConfig,
+    VisiiConfig,
     load_preset,
     locate_checkpoint,
 )
@@ -41,13 +43,22 @@ def _inpaint() -> InpaintConfig:
     return InpaintConfig(steps=SCENE_STEPS)
 
 
+def _instructbrush() -> InstructBrushConfig:
+    return InstructBrushConfig(sampler="ddim", steps=SCENE_STEPS)
+
+
+def _visii() -> VisiiConfig:
+    return VisiiConfig(sampler="ddim", steps=SCENE_STEPS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SceneEditorConfig(BackboneConfig):
     """The editor and the checkpoint it runs on."""
 
     name: EditorName = "foi"
     """`foi` finds where to edit from the instruction and changes nothing else; `ip2p` changes what it likes;
-    `instructedit` looks for the objects and works from captions, as do the others."""
+    `instructedit` looks for the objects and works from captions, as do `diffedit`, `mdp` and `inpaint`; `instructbrush`
+    and `visii` apply a brush, and --pipeline.instructions says its name."""
     foi: FoIConfig = field(default_factory=_foi)
     """Options of Focus on Your Instruction; read when --pipeline.editor.name is foi."""
     ip2p: IP2PConfig = field(default_factory=_ip2p)
@@ -60,6 +71,10 @@ class SceneEditorConfig(BackboneConfig):
     """Options of MDP; read when --pipeline.editor.name is mdp."""
     inpaint: InpaintConfig = field(default_factory=_inpaint)
     """Options of grounded inpainting; read when --pipeline.editor.name is inpaint."""
+    instructbrush: InstructBrushConfig = field(default_factory=_instructbrush)
+    """Options of InstructBrush; read when --pipeline.editor.name is instructbrush."""
+    visii: VisiiConfig = field(default_factory=_visii)
+    """Options of Visii; read when --pipeline.editor.name is visii."""
 
     @property
     def chosen(self) -> EditorConfig:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
-from ..editors import Image, InputError, Instruction, ModelError, fingerprint_checkpoint
+from ..editors import Image, InputError, Instruction, ModelError, fingerprint_brush, fingerprint_checkpoint
 from .check import check_editor_is_there
 from .datamanager import MaskeditDataManager, MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
@@ -139,6 +139,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "model": self.editor.model_for(self.editor.kind),
             "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
             "editor options": asdict(self.editor.chosen),
+            "brush": fingerprint_brush(getattr(self.editor.chosen, "brush", None)),
             "edit rate": self.edit_rate,
             "edit count": self.edit_count,
             "noise levels": (self.lower_bound, self.upper_bound),

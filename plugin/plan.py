@@ -18,9 +18,11 @@ from ..editors import (
     Image,
     InpaintConfig,
     InputError,
+    InstructBrushConfig,
     InstructEditConfig,
     Instruction,
     IP2PConfig,
+    VisiiConfig,
     make_language,
 )
 from .editor import SceneEditorConfig
@@ -106,7 +108,7 @@ def plan_early(config: EditorConfig, instructions: Sequence[Instruction]) -> Sce
     Raises:
         ParseError: if an instruction cannot be understood.
     """
-    if isinstance(config, FoIConfig | IP2PConfig):
+    if isinstance(config, FoIConfig | IP2PConfig | InstructBrushConfig | VisiiConfig):
         return ScenePlan(instructions=tuple(instructions))
     if config.language.provider != "rules" or config.captioner.enabled:
         return None

@@ -346,3 +346,18 @@ def _save_pretrained(network: Any, processor: Any, folder: Path) -> Path:
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def brush_file(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A brush for the tiny InstructPix2Pix before its first step, of three steps of DDIM."""
+    from dataclasses import replace
+
+    from maskedit.editors import Backbone, BackboneConfig, BrushRecipe
+    from maskedit.editors.parts.brush import Brush
+    from maskedit.editors.parts.brush_rows import begin_brush
+
+    backbone = Backbone.load(BackboneConfig(model=str(ip2p_folder), device="cpu"))
+    fresh = begin_brush(backbone, BrushRecipe(init_text="turn red into blue"), name="bluish")
+    brush = Brush(replace(fresh.header, sampler="ddim", sampling_steps=3), fresh.tensors)
+    return brush.save(tmp_path_factory.mktemp("brush") / "stroke.safetensors")

@@ -26,30 +26,13 @@ from ..core.files import read_json, write_atomic, write_json
 from ..core.optimize import OptimizeConfig, OptimizeProgress, optimize
 from .brush import Brush, Rows, load_brush
 from .brush_loss import BrushLoss
-from .brush_options import BrushRecipe
+from .brush_options import BrushRecipe, WatchConfig
 from .brush_pairs import BrushPairs
 from .brush_rows import begin_brush
 
 _HINT = "choose another --out"
 _TIMES_HELD_OUT = 8
 """Draws of each segment from the pairs held out; always the same, so that their losses compare."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchConfig:
-    """How often a run is looked at, and when it ends early."""
-
-    every: int = 100
-    """Steps of a slice: then the state is saved, held-out pairs are measured and a preview is made; at least 1."""
-    patience: int = 5
-    """Slices without a lower loss of held-out pairs after which learning stops; 0 = never. Read where pairs are held
-    out."""
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every must be at least 1, got {self.every}")
-        if self.patience < 0:
-            raise ValueError(f"patience must be at least 0, got {self.patience}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,3 +96,20 @@ class BrushRecipe:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if self.kind == "visii" and (self.learn != "embedding" or self.segments != 1):
             raise ValueError("kind visii learns one embedding: pass learn embedding and segments 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """How often a run is looked at, and when it ends early."""
+
+    every: int = 100
+    """Steps of a slice: then the state is saved, held-out pairs are measured and a preview is made; at least 1."""
+    patience: int = 5
+    """Slices without a lower loss of held-out pairs after which learning stops; 0 = never. Read where pairs are held
+    out."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, got {self.patience}")

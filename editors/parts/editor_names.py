@@ -4,11 +4,21 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..core.checkpoint import CheckpointKind
+from .brush_options import InstructBrushConfig, VisiiConfig
 from .caption_options import DiffEditConfig, InpaintConfig, InstructEditConfig, MDPConfig
 from .options import FoIConfig, IP2PConfig
 
-EditorName = Literal["foi", "ip2p", "instructedit", "diffedit", "mdp", "inpaint"]
-EditorConfig: TypeAlias = FoIConfig | IP2PConfig | InstructEditConfig | DiffEditConfig | MDPConfig | InpaintConfig
+EditorName = Literal["foi", "ip2p", "instructedit", "diffedit", "mdp", "inpaint", "instructbrush", "visii"]
+EditorConfig: TypeAlias = (
+    FoIConfig
+    | IP2PConfig
+    | InstructEditConfig
+    | DiffEditConfig
+    | MDPConfig
+    | InpaintConfig
+    | InstructBrushConfig
+    | VisiiConfig
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +41,8 @@ EDITORS: dict[EditorName, EditorEntry] = {
     "diffedit": EditorEntry(config=DiffEditConfig, kind="text-to-image", has_mask=True, draws_noise=False),
     "mdp": EditorEntry(config=MDPConfig, kind="text-to-image", has_mask=False, draws_noise=False),
     "inpaint": EditorEntry(config=InpaintConfig, kind="inpainting", has_mask=True, draws_noise=True),
+    "instructbrush": EditorEntry(config=InstructBrushConfig, kind="instruct-pix2pix", has_mask=False, draws_noise=True),
+    "visii": EditorEntry(config=VisiiConfig, kind="instruct-pix2pix", has_mask=False, draws_noise=True),
 }
 """Every editor; the order is that of lists."""
 

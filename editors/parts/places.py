@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from ..core.checkpoint import EMBEDDED, BackboneConfig, CheckpointKind, locate_checkpoint, missing_message
 from ..core.errors import ModelError
-from .editor_names import EditorConfig
+from .editor_names import EDITORS, EditorConfig, name_of
 from .grounding_options import CaptionerConfig, GroundingConfig
 from .language_options import LanguageConfig
 
@@ -38,11 +38,13 @@ def named_tools(
     Args:
         config: the options.
         embedded: whether the editor runs on the embedded set.
-        looks: whether objects must be found; not where a mask says it all.
+        looks: whether objects must be found; not where a mask says it all, nor by an editor that may change anything
+            and looks only for phrases that it is given.
         reads: whether instructions must be read; not where captions and phrases say it all.
     """
     tools: list[ToolModel] = []
     grounding: GroundingConfig | None = getattr(config, "grounding", None)
+    looks = looks and EDITORS[name_of(config)].has_mask
     if looks and grounding is not None and not getattr(config, "global_edit", False):
         tools += _segmenter_models(grounding.resolved(embedded=embedded))
     captioner: CaptionerConfig | None = getattr(config, "captioner", None)

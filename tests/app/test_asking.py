@@ -1,6 +1,7 @@
 """What commands make of the words, captions and presets they are given."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from maskedit.app.asking import AskCommand
 from maskedit.app.options import EditorFlags, OptionError
 from maskedit.configs import PAPER_FOI
-from maskedit.editors import Captions, EditorName, FoIConfig, InputError, Instruction
+from maskedit.editors import Captions, EditorName, FoIConfig, InputError, Instruction, ModelError
 
 TEXT = "make the cube blue"
 
@@ -71,3 +72,22 @@ def test_options_are_those_of_the_chosen_editor(editor: EditorName) -> None:
 
 def test_keys_are_not_shown() -> None:
     assert "sk-secret" not in repr(AskCommand(api_key="sk-secret"))
+
+
+def test_a_brush_is_an_instruction(brush_file: Path) -> None:
+    def ask(editor: EditorName, brush: Path | None, **values: Any) -> tuple[Instruction, ...]:
+        flags = replace(EditorFlags(), shared=replace(EditorFlags().shared, brush=brush))
+        return AskCommand(editor=editor, flags=flags, **values).instructions()
+
+    assert ask("instructbrush", brush_file) == (Instruction(text=brush_file.stem),)
+    assert ask("instructbrush", brush_file, instruction=(TEXT,), phrase=("cube",)) == (
+        Instruction(text=TEXT, phrases=("cube",)),
+    )
+    with pytest.raises(InputError, match="instructbrush applies a learned instruction, got none: pass --brush FILE"):
+        ask("instructbrush", None, instruction=(TEXT,))
+    with pytest.raises(InputError, match="is a brush of instructbrush: pass --editor instructbrush"):
+        ask("visii", brush_file)
+    with pytest.raises(ModelError, match="there is no such file"):
+        ask("instructbrush", brush_file.with_name("none"))
+    with pytest.raises(OptionError, match="foi has no --brush"):
+        ask("foi", brush_file, instruction=(TEXT,))

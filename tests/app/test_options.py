@@ -1,6 +1,7 @@
 """Flags of editors: what is shared, what is one editor's own, and what a complaint names."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ VALUES: tuple[Any, ...] = (
     *(("down",), ("mid", "up"), (0.1,), ()),
     LanguageConfig(provider="chat", temperature=0.6),
     CaptionerConfig(enabled=True, question="What?"),
+    Path("brush.safetensors"),
     GroundingConfig(segmenter="clipseg", retry_thresholds=(), mask_mode="first"),
 )
 """At least one allowed value for every option beside its default."""

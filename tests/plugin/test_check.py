@@ -10,6 +10,7 @@ from maskedit.editors import (
     GroundingConfig,
     InpaintConfig,
     InputError,
+    InstructBrushConfig,
     InstructEditConfig,
     Instruction,
     LanguageConfig,
@@ -17,6 +18,7 @@ from maskedit.editors import (
     MDPConfig,
     ModelError,
     ParseError,
+    VisiiConfig,
 )
 from maskedit.plugin.check import check_device, check_editor_is_there, check_language_is_there
 from maskedit.plugin.editor import SceneEditorConfig
@@ -98,6 +100,23 @@ def test_every_kind_of_checkpoint_is_accepted_by_its_editors(sd_folder: Path, in
     for name in ("instructedit", "diffedit", "mdp"):
         check_editor_is_there(SceneEditorConfig(name=name, model=str(sd_folder)), RED, fetch=False)
     check_editor_is_there(SceneEditorConfig(name="inpaint", model=str(inpainting_folder)), RED, fetch=False)
+
+
+def test_a_brush_is_missed_early(ip2p_folder: Path, brush_file: Path) -> None:
+    def check(name: Any, brush: Path | None) -> None:
+        options: dict[str, Any] = {"instructbrush": InstructBrushConfig(brush=brush), "visii": VisiiConfig(brush=brush)}
+        check_editor_is_there(SceneEditorConfig(name=name, model=str(ip2p_folder), **options), RED, fetch=True)
+
+    check("instructbrush", brush_file)
+    bare = (Instruction(text=brush_file.stem),)
+    options = InstructBrushConfig(brush=brush_file)
+    config = SceneEditorConfig(name="instructbrush", model=str(ip2p_folder), instructbrush=options)
+    check_editor_is_there(config, bare, fetch=False)
+    check_language_is_there(config)
+    with pytest.raises(InputError, match=r"got none: pass --pipeline.editor.instructbrush.brush FILE"):
+        check("instructbrush", None)
+    with pytest.raises(InputError, match=r"is a brush of instructbrush: pass --pipeline.editor.name instructbrush"):
+        check("visii", brush_file)
 
 
 def test_models_that_find_objects_are_missed_before_hours_are_spent(

@@ -17,10 +17,12 @@ from maskedit.editors import (
     FoI,
     Inpaint,
     InputError,
+    InstructBrush,
     InstructEdit,
     InstructEditConfig,
     Instruction,
     IP2PConfig,
+    Visii,
 )
 from maskedit.plugin.editor import SCENE_STEPS, SceneEditorConfig
 
@@ -51,6 +53,8 @@ def test_guidance_changes_for_the_chosen_editor_alone() -> None:
         ("diffedit", DiffEdit, "sd_folder"),
         ("mdp", MDP, "sd_folder"),
         ("inpaint", Inpaint, "inpainting_folder"),
+        ("instructbrush", InstructBrush, "ip2p_folder"),
+        ("visii", Visii, "ip2p_folder"),
     ],
 )
 def test_the_chosen_editor_is_loaded(name: str, kind: type, folder: str, request: pytest.FixtureRequest) -> None:
@@ -58,6 +62,9 @@ def test_the_chosen_editor_is_loaded(name: str, kind: type, folder: str, request
     backbone = config.load_backbone()
     editor = config.make(backbone)
     assert isinstance(editor, kind)
+    if isinstance(editor, InstructBrush | Visii):
+        # Their settings are the brush's, which `test_brush_editor.py` looks at.
+        return
     # Other guidance is another editor on the same weights, and the same segmenter and language model.
     other = config.with_guidance(3.0, None).make(backbone, like=editor)
     assert (type(other), other.settings.guidance_scale) == (kind, 3.0)  # type: ignore[attr-defined]
@@ -96,7 +103,12 @@ def test_what_the_options_leave_open_is_the_checkpoints(ip2p_folder: Path, tmp_p
 
 
 def test_there_is_image_guidance_only_with_a_condition_picture() -> None:
-    assert [name for name in EDITORS if SceneEditorConfig(name=name).has_image_guidance] == ["foi", "ip2p"]
+    assert [name for name in EDITORS if SceneEditorConfig(name=name).has_image_guidance] == [
+        "foi",
+        "ip2p",
+        "instructbrush",
+        "visii",
+    ]
     config = SceneEditorConfig(name="mdp")
     assert config.with_guidance(4.0, None).mdp.guidance_scale == 4.0
     with pytest.raises(InputError, match="mdp has no image guidance"):

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import FoIConfig, InputError, InstructEditConfig, IP2PConfig, LanguageConfig, ModelError
+from maskedit.editors import (
+    FoIConfig,
+    InputError,
+    InstructBrushConfig,
+    InstructEditConfig,
+    IP2PConfig,
+    LanguageConfig,
+    ModelError,
+    load_brush,
+)
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.pipeline import MaskeditPipeline, MaskeditPipelineConfig
 from maskedit.plugin.session import Event
@@ -69,6 +78,22 @@ def test_settings_of_a_session_hold_no_key(config: Any, sd_folder: Path, monkeyp
     assert settings["editor options"]["language"]["provider"] == "openai"
     assert settings["editor options"]["language"]["api_key_variable"] == "OPENAI_API_KEY"
     assert "sk-secret" not in json.dumps(settings, default=str)
+
+
+def test_a_session_belongs_to_what_a_brush_holds(
+    config: Any, ip2p_folder: Path, brush_file: Path, tmp_path: Path
+) -> None:
+    """Another brush in the same file is another setting."""
+    file = tmp_path / "stroke.safetensors"
+    marks: list[Any] = []
+    for changes in (0, 0, 1):
+        brush = load_brush(brush_file)
+        for rows in brush.tensors.values():
+            rows.add_(changes)
+        options = InstructBrushConfig(brush=brush.save(file))
+        editor = SceneEditorConfig(model=str(ip2p_folder), name="instructbrush", instructbrush=options)
+        marks.append(config(editor=editor).pipeline.session_settings(0)["brush"])
+    assert marks[0] == marks[1] != marks[2]
 
 
 @pytest.mark.parametrize(

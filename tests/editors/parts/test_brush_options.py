@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from maskedit.editors.parts.brush_options import BrushRecipe, InstructBrushConfig, VisiiConfig
+from maskedit.editors.parts.brush_options import BrushRecipe, InstructBrushConfig, VisiiConfig, WatchConfig
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_edits_take_their_settings_from_the_brush() -> None:
         assert (config.sampler, config.steps, config.guidance_scale, config.brush) == (None, None, None, None)
     with pytest.raises(ValueError, match="steps must be in"):
         InstructBrushConfig(steps=0)
+
+
+@pytest.mark.parametrize(("values", "name"), [({"every": 0}, "every"), ({"patience": -1}, "patience")])
+def test_a_watch_out_of_range_is_refused(values: dict[str, int], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        WatchConfig(**values)

@@ -1,0 +1,252 @@
+"""`maskedit brush`: learn an instruction from pairs of pictures before and after an edit, and look at what was learned.
+
+Beside OUT.safetensors a folder OUT_learning holds the state of the run, so that the same command goes on with it, the
+loss of each segment by step, and strips before | by the brush | after.
+"""
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+
+import torch
+import tyro
+
+from ..configs import BRUSH_PRESETS, BrushPresetName
+from ..editors import (
+    BackboneConfig,
+    BrushPairs,
+    BrushRecipe,
+    EditRequest,
+    Image,
+    InputError,
+    InstructBrushConfig,
+    Instruction,
+    ModelError,
+    OptimizeProgress,
+    PairFiles,
+    VisiiConfig,
+    WatchConfig,
+    find_pairs,
+    match_pairs,
+    read_header,
+    read_pairs,
+    require_models,
+    save_image,
+    side_by_side,
+)
+from .models import load_backbone
+from .pictures import check_output, write_text
+from .progress import labelled_bar
+
+if TYPE_CHECKING:
+    from ..editors import Backbone, Brush, BrushProgress
+
+T = TypeVar("T", bound="BrushLearnCommand")
+_MOST_SHOWN = 4
+"""Pairs in a preview."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrushLearnCommand:
+    """Learn an instruction from pairs of pictures; run the same command again to go on after an interruption."""
+
+    pairs: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="PAIRS")] = None
+    """Folder of pairs 0_0.png (before) and 0_1.png (after), 1_0.png and 1_1.png, ..., or with a folder `train` of such;
+    not with --before and --after."""
+    before: Path | None = None
+    """Folder of pictures before the edit."""
+    after: Path | None = None
+    """Folder of pictures after it, of the same names."""
+    out: Path = Path("brush.safetensors")
+    """File of the brush."""
+    name: str | None = None
+    """What the brush is called in requests; None = as its file."""
+    shots: int | None = None
+    """How many pairs to learn from, the first ones, at least 1; None = all."""
+    hold_out: int = 0
+    """How many of the other pairs, the last ones, are only measured; the best brush by them is kept, and learning stops
+    when it gets no better."""
+    size: int | None = None
+    """Longest side in pixels at which pairs are learned; None = the size the checkpoint was trained on."""
+    preview: bool = True
+    """Make a strip before | by the brush | after at the end of every slice."""
+    preset: BrushPresetName | None = None
+    """A named checkpoint and recipe to start from; every other flag overrides it."""
+    checkpoint: tyro.conf.OmitArgPrefixes[BackboneConfig] = field(default_factory=BackboneConfig)
+    """Which checkpoint to learn on, and how to run it."""
+    recipe: tyro.conf.OmitArgPrefixes[BrushRecipe] = field(default_factory=BrushRecipe)
+    """How it is learned."""
+    watch: tyro.conf.OmitArgPrefixes[WatchConfig] = field(default_factory=WatchConfig)
+    """How often the run is looked at."""
+
+    @classmethod
+    def from_preset(cls: type[T], name: str) -> T:
+        """A command whose defaults are a preset's; the plain one where there is no such preset."""
+        if name not in BRUSH_PRESETS:
+            return cls()
+        preset = BRUSH_PRESETS[name]
+        return cls(preset=name, checkpoint=preset.checkpoint, recipe=preset.recipe, watch=preset.watch)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return self.out.with_name(f"{self.out.stem}_learning")
+
+    def run(self) -> None:
+        """Learn and write."""
+        files = self._find()
+        if self.out.suffix != ".safetensors":
+            raise InputError(f"expected a .safetensors file for --out, got {self.out}: change its ending")
+        check_output(self.out.parent, flag="--out")
+        require_models(InstructBrushConfig(), self.checkpoint, "instruct-pix2pix", looks=False, reads=False)
+        backbone = load_backbone(self.checkpoint)
+        backbone.require("instruct-pix2pix", f"{self.recipe.kind}'s learning")
+        every = read_pairs(files, size=self.size or backbone.native_size, multiple=backbone.vae_scale_factor)
+        shots = len(files) - self.hold_out if self.shots is None else self.shots
+        learned, held_out = every.part(slice(0, shots)), None
+        if self.hold_out:
+            held_out = every.part(slice(len(files) - self.hold_out, len(files)))
+        self._tell(shots)
+        brush = self._learn(backbone, learned, held_out)
+        brush.save(self.out)
+        segments = ", ".join(f"{loss:.4f}" for loss in brush.header.losses)
+        print(f"loss by segment, from the cleanest to the noisiest: {segments}")
+        print(f"brush of step {brush.header.learned_steps}: {self.out}; losses and previews: {self.folder}")
+        print(f"apply it: maskedit edit PICTURE --editor {brush.header.kind} --brush {self.out}")
+
+    def _find(self) -> tuple[PairFiles, ...]:
+        """The files of the pairs.
+
+        Raises:
+            InputError: if it is not clear which, or there are too few.
+        """
+        if (self.pairs is None) == (self.before is None and self.after is None):
+            raise InputError("expected a folder of pairs, or --before FOLDER and --after FOLDER: pass one of the two")
+        if self.pairs is not None:
+            files = find_pairs(self.pairs)
+        elif self.before is None or self.after is None:
+            raise InputError("expected --before and --after together, got one of them: pass both folders")
+        else:
+            files = match_pairs(self.before, self.after)
+        if self.hold_out < 0 or (self.shots is not None and self.shots < 1):
+            raise InputError(f"--shots must be at least 1 and --hold-out at least 0, got {self.shots}, {self.hold_out}")
+        wanted = (self.shots or 1) + self.hold_out
+        if wanted > len(files):
+            raise InputError(
+                f"expected at least {wanted} pairs for --shots and --hold-out, found {len(files)}: lower one of them"
+            )
+        return files
+
+    def _tell(self, shots: int) -> None:
+        held = f", measured on {self.hold_out} others" if self.hold_out else ""
+        print(f"learning from {shots} pair{'s' * (shots != 1)}{held}, {self.recipe.steps} steps")
+        if not self.recipe.init_text:
+            print(f"no initial text: learning {self.recipe.rows} tokens from the empty text; --init-text gives one")
+
+    def _learn(self, backbone: "Backbone", pairs: BrushPairs, held_out: BrushPairs | None) -> "Brush":
+        from ..editors import learn_brush
+
+        with labelled_bar() as show:
+
+            def report(progress: OptimizeProgress) -> None:
+                show("learning", progress.step, progress.steps, f"loss {progress.loss:.4f}")
+
+            def look(progress: "BrushProgress") -> None:
+                self._write(progress, backbone, held_out or pairs)
+
+            show("learning", 0, self.recipe.steps)
+            try:
+                return learn_brush(
+                    backbone,
+                    pairs,
+                    self.recipe,
+                    name=self.name or self.out.stem,
+                    folder=self.folder,
+                    held_out=held_out,
+                    watch=self.watch,
+                    report=report,
+                    look=look,
+                )
+            except FloatingPointError as error:
+                raise ModelError(f"learning failed: {error}") from error
+
+    def _write(self, progress: "BrushProgress", backbone: "Backbone", shown: BrushPairs) -> None:
+        """The losses so far and, if asked for, a preview."""
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["step", *(f"segment {s}" for s in range(progress.curve.shape[1])), "held out"])
+        for step, losses in enumerate(progress.curve.tolist(), start=1):
+            rows.writerow([step, *(f"{loss:.6f}" for loss in losses), progress.held_out.get(step, "")])
+        write_text(self.folder / "losses.csv", table.getvalue())
+        held = f", held out {progress.held_out[progress.step]:.4f}" if progress.step in progress.held_out else ""
+        lately = float(progress.curve[-self.watch.every :].nanmean())
+        print(f"step {progress.step} of {progress.steps}: loss {lately:.4f}{held}", flush=True)
+        if self.preview:
+            strips = preview_brush(backbone, progress.brush, shown.part(slice(0, _MOST_SHOWN)), size=self.size)
+            save_image(strips, self.folder / f"step_{progress.step:05d}.png")
+
+
+def preview_brush(backbone: "Backbone", brush: "Brush", pairs: BrushPairs, *, size: int | None) -> Image:
+    """Strips before | by the brush | after, one below another.
+
+    Args:
+        backbone: the checkpoint.
+        brush: as it is.
+        pairs: what to show.
+        size: longest side at which the brush is learned; None = the checkpoint's own.
+    """
+    from ..editors import InstructBrush, Visii
+
+    if brush.header.kind == "visii":
+        editor = Visii(backbone, VisiiConfig(size=size), brush=brush)
+    else:
+        editor = InstructBrush(backbone, InstructBrushConfig(size=size), brush=brush)
+    edited = editor.edit(EditRequest(image=pairs.before, instructions=(Instruction(text=brush.header.name),))).image
+    sides = zip(pairs.before.split(1), edited.split(1), pairs.after.split(1), strict=True)
+    return torch.cat([side_by_side(panels) for panels in sides], -2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrushShowCommand:
+    """Tell what made a brush."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """The brush."""
+
+    def run(self) -> None:
+        """Print what its header says."""
+        header = read_header(self.file)
+        text = repr(header.initial_text) if header.initial_text else "the empty text"
+        widths = sorted(set(header.widths.values()))
+        print(f"{self.file}: brush {header.name!r} of {header.kind}")
+        print(f"learned on: {header.model} ({header.fingerprint})")
+        print(f"from: {text}, {header.pairs} pairs, {header.learned_steps} steps of each segment")
+        print(
+            f"holds: {header.learn}, {header.segments} segments of {header.rows} tokens from row {header.first_row}, "
+            f"{len(header.widths)} layers of widths {widths}"
+        )
+        print(
+            f"edits with: {header.sampler}, {header.sampling_steps} steps, guidance {header.guidance_scale:g}, image "
+            f"guidance {header.image_guidance_scale:g}"
+        )
+        print(f"loss by segment: {', '.join(f'{loss:.4f}' for loss in header.losses) or 'none'}")
+        print(f"made by: {', '.join(f'{package} {version}' for package, version in header.versions.items())}")
+
+
+Brushes: TypeAlias = (
+    Annotated[BrushLearnCommand, tyro.conf.subcommand("learn")]
+    | Annotated[BrushShowCommand, tyro.conf.subcommand("show")]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrushCommand:
+    """Learn an instruction from pairs of pictures, or look at one."""
+
+    what: Annotated[tyro.conf.OmitSubcommandPrefixes[Brushes], tyro.conf.arg(name="")]
+
+    def run(self) -> None:
+        """Run the one that was chosen."""
+        self.what.run()

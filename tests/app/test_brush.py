@@ -1,0 +1,150 @@
+"""`maskedit brush`: from a folder of pairs to an edit, with one line about everything that cannot be learned from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskedit.app.brush import BrushCommand, BrushLearnCommand, preview_brush
+from maskedit.app.cli import parse
+from maskedit.configs import PAPER_VISII
+from maskedit.editors import Backbone, BackboneConfig, BrushPairs, load_brush, load_image, read_header, save_image
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three pairs in the layout of TOP-Bench."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(3):
+        before = torch.rand(1, 3, 32, 32, generator=generator)
+        save_image(before, tmp_path / "edit" / "train" / f"{number}_0.png")
+        save_image(before.flip(1), tmp_path / "edit" / "train" / f"{number}_1.png")
+    return tmp_path / "edit"
+
+
+@pytest.fixture
+def learn(call: Call, ip2p_folder: Path, tmp_path: Path) -> Call:
+    """Learn for three steps."""
+
+    def run(*arguments: object) -> Any:
+        usual = [
+            "--model",
+            ip2p_folder,
+            "--device",
+            "cpu",
+            "--steps",
+            3,
+            "--every",
+            2,
+            "--out",
+            tmp_path / "b.safetensors",
+        ]
+        return call("brush", "learn", *arguments, *usual, "--segments", 2, "--size", 32)
+
+    return run
+
+
+def test_learning_leads_to_an_edit(call: Call, learn: Call, pairs: Path, ip2p_folder: Path, tmp_path: Path) -> None:
+    done = learn(pairs, "--shots", 2, "--hold-out", 1, "--init-text", "turn red into blue", "--name", "swap")
+    assert done.code == 0, done.err
+    assert "learning from 2 pairs, measured on 1 others" in done.out
+    file, folder = tmp_path / "b.safetensors", tmp_path / "b_learning"
+    header = read_header(file)
+    assert (header.name, header.pairs, header.initial_text) == ("swap", 2, "turn red into blue")
+    assert [path.name for path in sorted(folder.glob("step_*.png"))] == ["step_00002.png", "step_00003.png"]
+    assert load_image(folder / "step_00003.png").shape[-2:] == (32, 3 * 32 + 8)
+    lines = (folder / "losses.csv").read_text().splitlines()
+    assert lines[0] == "step,segment 0,segment 1,held out"
+    assert len(lines) == 4 and lines[2].split(",")[3] and "nan" not in "".join(lines)
+
+    shown = call("brush", "show", file)
+    assert shown.code == 0, shown.err
+    assert "brush 'swap' of instructbrush" in shown.out and "2 segments of" in shown.out
+
+    picture = pairs / "train" / "0_0.png"
+    usual = ["--model", ip2p_folder, "--device", "cpu", "--steps", 2, "--output", tmp_path / "out"]
+    edited = call("edit", picture, "--editor", "instructbrush", "--brush", file, *usual)
+    assert edited.code == 0, edited.err
+    assert (tmp_path / "out" / "0_0_edited.png").is_file()
+    refused = call("edit", picture, "--editor", "visii", "--brush", file, *usual)
+    assert refused.code == 2
+    assert "pass --editor instructbrush" in refused.err
+
+
+def test_the_same_command_goes_on(learn: Call, pairs: Path, tmp_path: Path) -> None:
+    assert learn(pairs).code == 0
+    before = load_brush(tmp_path / "b.safetensors")
+    again = learn(pairs)
+    assert again.code == 0, again.err
+    after = load_brush(tmp_path / "b.safetensors")
+    assert all(torch.equal(rows, after.tensors[name]) for name, rows in before.tensors.items())
+    other = learn(pairs, "--learning-rate", 0.5)
+    assert other.code == 2
+    assert "belongs to a run with other settings (learning_rate)" in other.err
+
+
+def test_two_folders_and_no_text(learn: Call, pairs: Path, tmp_path: Path) -> None:
+    for side in "01":
+        (tmp_path / side).mkdir()
+        for number in range(2):
+            (pairs / "train" / f"{number}_{side}.png").rename(tmp_path / side / f"{number}.png")
+    done = learn("--before", tmp_path / "0", "--after", tmp_path / "1", "--no-preview")
+    assert done.code == 0, done.err
+    assert "no initial text: learning 10 tokens from the empty text; --init-text gives one" in done.out
+    assert not list((tmp_path / "b_learning").glob("*.png"))
+
+
+def test_what_cannot_be_learned_from_is_one_line(learn: Call, pairs: Path, tmp_path: Path) -> None:
+    cases: list[tuple[list[object], str]] = [
+        ([], "expected a folder of pairs, or --before FOLDER and --after FOLDER"),
+        ([pairs, "--before", pairs], "pass one of the two"),
+        (["--before", pairs], "expected --before and --after together"),
+        ([pairs, "--shots", 0], "--shots must be at least 1"),
+        ([pairs, "--shots", 3, "--hold-out", 1], "expected at least 4 pairs for --shots and --hold-out, found 3"),
+        ([tmp_path / "nowhere"], "found none at"),
+        ([pairs, "--rows", 0], "at least one learned token"),
+        ([pairs, "--batch", 0], "batch must be in"),
+    ]
+    for arguments, message in cases:
+        done = learn(*arguments)
+        assert (done.code, message in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    (pairs / "train" / "1_1.png").unlink()
+    assert "pair '1'" in learn(pairs).err
+
+
+def test_an_out_of_another_kind_is_refused(call: Call, pairs: Path, tmp_path: Path) -> None:
+    done = call("brush", "learn", pairs, "--out", tmp_path / "b.pt")
+    assert done.code == 2
+    assert "expected a .safetensors file for --out" in done.err
+
+
+def test_no_brush_is_shown_as_none(call: Call, tmp_path: Path) -> None:
+    done = call("brush", "show", tmp_path / "b.safetensors")
+    assert done.code == 2
+    assert "there is no such file" in done.err
+
+
+def test_presets_are_where_flags_start_from() -> None:
+    command = parse(["brush", "learn", "pairs", "--preset", "paper-visii", "--steps", "7"])
+    assert isinstance(command, BrushLearnCommand)
+    assert (command.recipe.kind, command.recipe.keep, command.recipe.steps) == ("visii", "lowest", 7)
+    assert command.checkpoint == PAPER_VISII.checkpoint
+    assert BrushLearnCommand.from_preset("none") == BrushLearnCommand()
+
+
+def test_both_commands_are_listed() -> None:
+    command = parse(["brush", "show", "b.safetensors"])
+    assert BrushCommand(what=command).what.file == Path("b.safetensors")
+
+
+def test_a_preview_has_a_row_for_each_pair(ip2p_folder: Path, brush_file: Path) -> None:
+    backbone = Backbone.load(BackboneConfig(model=str(ip2p_folder), device="cpu"))
+    before = torch.rand(2, 3, 32, 32)
+    pairs = BrushPairs(names=("a", "b"), before=before, after=before)
+    strip = preview_brush(backbone, load_brush(brush_file), pairs, size=32)
+    assert strip.shape == (1, 3, 64, 3 * 32 + 8)
+    assert torch.equal(strip[..., :32, :32], before[:1])
