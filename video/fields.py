@@ -108,7 +108,7 @@ class DenseDeformation(DeformationField):
     Every frame has grids of its own; what holds frames together is the canonical image and the flow.
     """
 
-    def __init__(self, shape: FieldShape, *, finest_cell: float = 4.0) -> None:
+    def __init__(self, shape: FieldShape, *, finest_cell: float) -> None:
         """Offsets of zero.
 
         Args:

@@ -42,6 +42,8 @@ from .hash_grid import HashGridConfig
 from .losses import color_loss, flow_loss, gradient_loss
 from .render import compose, render_frames
 
+_CELLS = 128
+"""Along the longest side of the finest deformation grid, unless told otherwise."""
 _CHUNK = 8
 """Frames rendered at once."""
 
@@ -172,7 +174,8 @@ class ClipFit:
 
 def _make_layer(config: FitConfig, shape: FieldShape, device: torch.device) -> Layer:
     if config.field == "dense":
-        deformation: DeformationField = DenseDeformation(shape, finest_cell=config.finest_cell)
+        cell = config.finest_cell or max(1.0, max(shape.height, shape.width) / _CELLS)
+        deformation: DeformationField = DenseDeformation(shape, finest_cell=cell)
         canonical: CanonicalField = DenseCanonical(shape)
     elif config.field == "hash":
         grid = HashGridConfig(table_size=config.hash_table, kernel=config.hash_kernel)

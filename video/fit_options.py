@@ -29,8 +29,9 @@ class FitConfig:
     """Weight of the colours outside a layer's mask, which keeps its field sane there, at least 0."""
     margin: float = 0.3
     """How far the canonical image exceeds a frame on every side, as a share of its longest side, in [0, 1]."""
-    finest_cell: float = 4.0
-    """Side of the cells of the finest deformation grid in pixels of the working size, at least 1 (dense)."""
+    finest_cell: float | None = None
+    """Side of the cells of the finest deformation grid in pixels of the working size, at least 1; smaller cells follow
+    the clip more closely. None = a 128th of the longest side, or 1 pixel (dense)."""
     hash_table: int = 2**19
     """Most corners each level of a hash grid keeps, a power of two; more for longer clips (hash)."""
     hash_kernel: Literal["torch", "tiny-cuda-nn"] = "torch"
@@ -49,7 +50,7 @@ class FitConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.margin <= 1:
             raise ValueError(f"margin must be in [0, 1], got {self.margin}")
-        if self.finest_cell < 1:
+        if self.finest_cell is not None and self.finest_cell < 1:
             raise ValueError(f"finest_cell must be at least 1 pixel, got {self.finest_cell}")
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")

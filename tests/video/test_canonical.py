@@ -10,7 +10,7 @@ SHAPE = FieldShape(frames=3, height=16, width=24, margin=8)
 
 def shifted(pixels: tuple[int, ...]) -> DenseDeformation:
     """Frames so many pixels to the right in the canonical image."""
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     shift = torch.tensor([float(p) for p in pixels]) / SHAPE.width
     offsets = torch.zeros(3, 2, 16, 24)
     offsets[:, 0] = shift.view(3, 1, 1)
@@ -19,7 +19,7 @@ def shifted(pixels: tuple[int, ...]) -> DenseDeformation:
 
 
 def test_still_frames_see_the_middle() -> None:
-    seen = find_seen(DenseDeformation(SHAPE), SHAPE)
+    seen = find_seen(DenseDeformation(SHAPE, finest_cell=4.0), SHAPE)
     wanted = torch.zeros(1, 1, 32, 40, dtype=torch.bool)
     wanted[..., 8:-8, 8:-8] = True
     assert torch.equal(seen, wanted)
@@ -34,12 +34,12 @@ def test_moving_frames_see_the_union_and_the_box_holds_it() -> None:
 def test_only_the_pixels_of_a_layer_count() -> None:
     mask = torch.zeros(3, 1, 16, 24)
     mask[:, :, 4:12, 6:18] = 1
-    seen = find_seen(DenseDeformation(SHAPE), SHAPE, mask)
+    seen = find_seen(DenseDeformation(SHAPE, finest_cell=4.0), SHAPE, mask)
     assert seen[0, 0, 12:20, 14:26].all() and seen.sum() == 8 * 12
 
 
 def test_an_enlarging_deformation_leaves_no_holes() -> None:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     xs = (torch.arange(24) + 0.5) / 24 - 0.5
     offsets = torch.zeros(3, 2, 16, 24)
     offsets[:, 0] = 0.5 * xs
@@ -71,7 +71,7 @@ def test_canonical_image_is_marked_and_filled() -> None:
     field.start_from(frame)
     with torch.no_grad():
         field.pictures[-1][..., :4, :] = 1.0
-    found = canonical_image(field.image(SHAPE), DenseDeformation(SHAPE), SHAPE)
+    found = canonical_image(field.image(SHAPE), DenseDeformation(SHAPE, finest_cell=4.0), SHAPE)
     assert torch.equal(found.image[..., 8:-8, 8:-8], frame)
     assert found.image.max() <= 0.5 and found.seen.sum() == 16 * 24
 
@@ -79,5 +79,5 @@ def test_canonical_image_is_marked_and_filled() -> None:
 def test_canonical_image_of_a_layer_is_larger_than_its_mask() -> None:
     mask = torch.zeros(3, 1, 16, 24)
     mask[:, :, 4:12, 6:18] = 1
-    found = canonical_image(torch.rand(1, 3, 32, 40), DenseDeformation(SHAPE), SHAPE, mask)
+    found = canonical_image(torch.rand(1, 3, 32, 40), DenseDeformation(SHAPE, finest_cell=4.0), SHAPE, mask)
     assert found.box == (slice(12, 20), slice(14, 26))

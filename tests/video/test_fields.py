@@ -16,7 +16,7 @@ SHAPE = FieldShape(frames=3, height=20, width=28, margin=6)
 
 
 def random_deformation(scale: float = 1.0) -> DenseDeformation:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for grid in field.grids:
@@ -37,7 +37,7 @@ def test_grid_sizes_double_and_keep_cells_square() -> None:
 
 
 def test_fresh_dense_deformation_moves_nothing() -> None:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     assert field.on_grid(torch.arange(3), 20, 28).abs().max() == 0
 
 
@@ -66,7 +66,7 @@ def test_deformation_starts_from_smooth_offsets_nearly_exactly() -> None:
 
 
 def test_deformation_starts_from_the_surroundings_where_offsets_are_unknown() -> None:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     offsets = torch.full((3, 2, 20, 28), 0.1)
     trust = torch.ones(3, 1, 20, 28)
     offsets[..., 8:12, 10:14], trust[..., 8:12, 10:14] = 9.0, 0.0
@@ -110,7 +110,7 @@ def test_canonical_image_of_another_shape_is_resampled() -> None:
 
 
 def test_gradients_reach_the_frames_asked_for_only() -> None:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     field.on_grid(torch.tensor([1]), 20, 28).sum().backward()
     for grid in field.grids:
         assert grid.grad is not None

@@ -11,7 +11,7 @@ SHAPE = FieldShape(frames=4, height=16, width=32, margin=8)
 
 def translating(per_frame: tuple[float, float]) -> DenseDeformation:
     """Offsets that undo a translation of so many pixels (x, y) a frame."""
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     shift = torch.tensor([-per_frame[0] / SHAPE.width, -per_frame[1] / SHAPE.height])
     offsets = torch.arange(4.0).view(4, 1, 1, 1) * shift.view(1, 2, 1, 1)
     field.start_from(offsets.expand(4, 2, 16, 32), torch.ones(4, 1, 16, 32))
@@ -45,7 +45,7 @@ def test_unreliable_flow_does_not_count_whatever_its_values() -> None:
 
 
 def test_flow_loss_is_the_mean_distance() -> None:
-    field = DenseDeformation(SHAPE)
+    field = DenseDeformation(SHAPE, finest_cell=4.0)
     trusted = torch.ones(3, 16, 32, dtype=torch.bool)
     wanted = (3.0 / 32 + 1.0 / 16) / 2
     assert abs(loss_of(field, flow_of((3.0, -1.0)), trusted) - wanted) < 1e-6
