@@ -6,7 +6,7 @@ loss of each segment by step, and strips before | by the brush | after.
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -26,9 +26,11 @@ from ..editors import (
     ModelError,
     OptimizeProgress,
     PairFiles,
+    PhraseConfig,
     VisiiConfig,
     WatchConfig,
     find_pairs,
+    find_phrases,
     match_pairs,
     read_header,
     read_pairs,
@@ -70,6 +72,11 @@ class BrushLearnCommand:
     when it gets no better."""
     size: int | None = None
     """Longest side in pixels at which pairs are learned; None = the size the checkpoint was trained on."""
+    clip: str | None = None
+    """CLIP that finds the initial text among the phrases of a vocabulary: a folder or a hub id such as
+    openai/clip-vit-large-patch14; None = nobody, the text is that of --init-text."""
+    phrases: PhraseConfig = field(default_factory=PhraseConfig)
+    """How the initial text is found; read with --clip."""
     preview: bool = True
     """Make a strip before | by the brush | after at the end of every slice."""
     preset: BrushPresetName | None = None
@@ -108,8 +115,8 @@ class BrushLearnCommand:
         learned, held_out = every.part(slice(0, shots)), None
         if self.hold_out:
             held_out = every.part(slice(len(files) - self.hold_out, len(files)))
-        self._tell(shots)
-        brush = self._learn(backbone, learned, held_out)
+        recipe = self._begin(backbone, learned)
+        brush = self._learn(backbone, learned, held_out, recipe)
         brush.save(self.out)
         segments = ", ".join(f"{loss:.4f}" for loss in brush.header.losses)
         print(f"loss by segment, from the cleanest to the noisiest: {segments}")
@@ -130,6 +137,8 @@ class BrushLearnCommand:
             raise InputError("expected --before and --after together, got one of them: pass both folders")
         else:
             files = match_pairs(self.before, self.after)
+        if self.clip is not None and self.recipe.init_text:
+            raise InputError("--clip finds the initial text, and --init-text gives it: pass one of the two")
         if self.hold_out < 0 or (self.shots is not None and self.shots < 1):
             raise InputError(f"--shots must be at least 1 and --hold-out at least 0, got {self.shots}, {self.hold_out}")
         wanted = (self.shots or 1) + self.hold_out
@@ -139,13 +148,35 @@ class BrushLearnCommand:
             )
         return files
 
-    def _tell(self, shots: int) -> None:
+    def _begin(self, backbone: "Backbone", pairs: BrushPairs) -> BrushRecipe:
+        """Find the initial text, where it is to be found, and tell what is learned from what."""
+        recipe, count = self.recipe, len(pairs.names)
         held = f", measured on {self.hold_out} others" if self.hold_out else ""
-        print(f"learning from {shots} pair{'s' * (shots != 1)}{held}, {self.recipe.steps} steps")
-        if not self.recipe.init_text:
-            print(f"no initial text: learning {self.recipe.rows} tokens from the empty text; --init-text gives one")
+        print(f"learning from {count} pair{'s' * (count != 1)}{held}, {recipe.steps} steps")
+        if self.clip is not None:
+            from ..editors import load_clip
 
-    def _learn(self, backbone: "Backbone", pairs: BrushPairs, held_out: BrushPairs | None) -> "Brush":
+            place = {"model_dir": self.checkpoint.model_dir, "offline": self.checkpoint.offline}
+            scorer = load_clip(self.clip, device=backbone.device, **place)
+            found = find_phrases(pairs.before, pairs.after, scorer, self.phrases)
+            for side, candidates in (("before", found.before), ("after", found.after)):
+                scores = ", ".join(f"{each.phrase} ({each.sensitivity:+.3f})" for each in candidates)
+                print(f"closest {side} the edit, and how much they tell it: {scores}")
+            recipe = replace(recipe, init_text=found.text)
+        if recipe.init_text:
+            print(f"initial text: {recipe.init_text!r}")
+        else:
+            hint = (
+                "nothing told the sides apart" if self.clip is not None else "--init-text gives one, --clip finds one"
+            )
+            print(f"no initial text ({hint}): learning {recipe.rows} tokens from the empty text")
+        if recipe.kind == "visii":
+            print("visii learns from the noise alone here, without the published direction of CLIP")
+        return recipe
+
+    def _learn(
+        self, backbone: "Backbone", pairs: BrushPairs, held_out: BrushPairs | None, recipe: BrushRecipe
+    ) -> "Brush":
         from ..editors import learn_brush
 
         with labelled_bar() as show:
@@ -161,7 +192,7 @@ class BrushLearnCommand:
                 return learn_brush(
                     backbone,
                     pairs,
-                    self.recipe,
+                    recipe,
                     name=self.name or self.out.stem,
                     folder=self.folder,
                     held_out=held_out,

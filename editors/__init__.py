@@ -57,6 +57,8 @@ from .parts.brush_pairs import PairFiles as PairFiles
 from .parts.brush_pairs import find_pairs as find_pairs
 from .parts.brush_pairs import match_pairs as match_pairs
 from .parts.brush_pairs import read_pairs as read_pairs
+from .parts.brush_phrases import PhraseConfig as PhraseConfig
+from .parts.brush_phrases import find_phrases as find_phrases
 from .parts.caption_options import DiffEditConfig as DiffEditConfig
 from .parts.caption_options import InpaintConfig as InpaintConfig
 from .parts.caption_options import InstructEditConfig as InstructEditConfig
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
     from .ip2p import IP2P as IP2P
     from .mdp import MDP as MDP
     from .parts.brush import Brush as Brush
+    from .parts.brush_clip import load_clip as load_clip
     from .parts.brush_learning import BrushProgress as BrushProgress
     from .parts.brush_learning import learn_brush as learn_brush
     from .parts.caption_pass import caption_schedule as caption_schedule
@@ -155,6 +158,7 @@ _LAZY = {
     "IP2P": ".ip2p",
     "MDP": ".mdp",
     "Brush": ".parts.brush",
+    "load_clip": ".parts.brush_clip",
     "BrushProgress": ".parts.brush_learning",
     "learn_brush": ".parts.brush_learning",
     "caption_schedule": ".parts.caption_pass",

@@ -222,6 +222,25 @@ def clipseg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP on disk, of 64 pixels."""
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor, ViTImageProcessor
+
+    tokenizer = _byte_tokenizer()
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    config = CLIPConfig(
+        text_config=_text_config(tokenizer).to_dict(),
+        vision_config={**layers, "image_size": 64, "patch_size": 8},
+        projection_dim=16,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = CLIPModel(config)
+    processor = CLIPProcessor(ViTImageProcessor(size={"height": 64, "width": 64}), tokenizer)
+    return _save_pretrained(network, processor, tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
 def grounding_dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random GroundingDINO on disk: 20 queries, 16 tokens, a vocabulary of a few words, scores of all sizes."""
     from transformers import (

@@ -94,8 +94,22 @@ def test_two_folders_and_no_text(learn: Call, pairs: Path, tmp_path: Path) -> No
             (pairs / "train" / f"{number}_{side}.png").rename(tmp_path / side / f"{number}.png")
     done = learn("--before", tmp_path / "0", "--after", tmp_path / "1", "--no-preview")
     assert done.code == 0, done.err
-    assert "no initial text: learning 10 tokens from the empty text; --init-text gives one" in done.out
+    assert "no initial text (--init-text gives one, --clip finds one): learning 10 tokens" in done.out
     assert not list((tmp_path / "b_learning").glob("*.png"))
+
+
+def test_clip_finds_the_initial_text(learn: Call, pairs: Path, clip_folder: Path, tmp_path: Path) -> None:
+    # Among hundreds of phrases a network of any weights prefers some for either side.
+    wide = ["--phrases.candidates", 500, "--phrases.sensitivity", "cosine"]
+    arguments = [pairs, "--clip", clip_folder, *wide, "--no-preview"]
+    done = learn(*arguments, "--phrases.threshold", 0)
+    assert done.code == 0, done.err
+    assert "closest before the edit" in done.out
+    text = read_header(tmp_path / "b.safetensors").initial_text
+    assert text.startswith("turn ") and f"initial text: {text!r}" in done.out
+    refused = learn(*arguments, "--init-text", "x")
+    assert refused.code == 2
+    assert "--clip finds the initial text" in refused.err
 
 
 def test_what_cannot_be_learned_from_is_one_line(learn: Call, pairs: Path, tmp_path: Path) -> None:
