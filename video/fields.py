@@ -85,8 +85,8 @@ class CanonicalField(nn.Module, ABC):
         """The canonical image, clamped to [0, 1]; its pixels are as large as those of the frames."""
         device = next(self.parameters()).device
         rows, columns = shape.canonical_height, shape.canonical_width
-        points = pixel_centres(rows, columns, device=device) * _canonical_scale(shape, device)
-        points = points - _margins(shape, device)
+        margins = _margins(shape).to(device)
+        points = pixel_centres(rows, columns, device=device) * (1 + 2 * margins) - margins
         colors = torch.cat([self(row.reshape(1, -1, 2)) for row in points.split(_ROWS_AT_ONCE)], 1)
         return colors.reshape(1, rows, columns, 3).permute(0, 3, 1, 2).clamp(0, 1).contiguous()
 
@@ -94,12 +94,8 @@ class CanonicalField(nn.Module, ABC):
 _ROWS_AT_ONCE = 64
 
 
-def _margins(shape: FieldShape, device: torch.device) -> Float[Tensor, " 2"]:
-    return torch.tensor([shape.margin / shape.width, shape.margin / shape.height], device=device)
-
-
-def _canonical_scale(shape: FieldShape, device: torch.device) -> Float[Tensor, " 2"]:
-    return 1 + 2 * _margins(shape, device)
+def _margins(shape: FieldShape) -> Float[Tensor, " 2"]:
+    return torch.tensor([shape.margin / shape.width, shape.margin / shape.height])
 
 
 class DenseDeformation(DeformationField):
@@ -160,6 +156,8 @@ class DenseDeformation(DeformationField):
 class DenseCanonical(CanonicalField):
     """The canonical image as a sum of pictures, from coarse to fine; the finest has pixels as large as the frames'."""
 
+    margins: Float[Tensor, " 2"]
+
     def __init__(self, shape: FieldShape, *, octaves: int = 5) -> None:
         """A grey image.
 
@@ -172,13 +170,14 @@ class DenseCanonical(CanonicalField):
         size = (shape.canonical_height, shape.canonical_width)
         sizes = [tuple(max(2, round(n / 2**octave)) for n in size) for octave in reversed(range(octaves))]
         self.pictures = nn.ParameterList(nn.Parameter(torch.zeros(1, 3, *each)) for each in sizes)
+        # A buffer, because a tensor made from numbers at every step would wait for the device each time.
+        self.register_buffer("margins", _margins(shape), persistent=False)
         with torch.no_grad():
             self.pictures[0] += 0.5
 
     def forward(self, points: Float[Tensor, "frame point 2"]) -> Float[Tensor, "frame point 3"]:
         """Colours between pixel centres are interpolated."""
-        device = points.device
-        where = (points + _margins(self.shape, device)) / _canonical_scale(self.shape, device)
+        where = (points + self.margins) / (1 + 2 * self.margins)
         picture = self._whole().expand(len(points), -1, -1, -1)
         return _sample(picture, (where * 2 - 1)[:, :, None])[..., 0].transpose(1, 2)
 

@@ -5,10 +5,11 @@ one run, a cosine schedule; and dense fields start from the flow, chained to a r
 the canonical image starts: it is a natural picture from the first step on.
 """
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..editors import Image, OptimizeConfig, OptimizeProgress, SessionError, optimize
+from ..editors import Image, InputError, OptimizeConfig, OptimizeProgress, SessionError, optimize
 from .canonical import CanonicalImage, canonical_image
 from .fields import (
     CanonicalField,
@@ -81,9 +82,8 @@ class ClipFit:
             device: where they are kept.
         """
         self.config, self.shape = config, shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.layers = tuple(_make_layer(config, shape, torch.device(device)) for _ in range(layers))
+        generator = torch.Generator().manual_seed(config.seed)
+        self.layers = tuple(_make_layer(config, shape, torch.device(device), generator) for _ in range(layers))
 
     @property
     def device(self) -> torch.device:
@@ -120,23 +120,35 @@ class ClipFit:
             frames: which.
             masks: of all layers in all frames; None with one layer.
         """
-        size, parts = (self.shape.height, self.shape.width), list[Tensor]()
-        for number, layer in enumerate(self.layers):
-            parts.append(
-                render_frames(layer.canonical.image(self.shape), self.offsets(number, frames, size), self.shape)
-            )
+        return self._compose(frames, masks, self._images())
+
+    def _images(self) -> tuple[Image, ...]:
+        return tuple(layer.canonical.image(self.shape) for layer in self.layers)
+
+    def _compose(
+        self,
+        frames: Int[Tensor, " frame"],
+        masks: Float[Tensor, "layer frames 1 height width"] | None,
+        images: Sequence[Float[Tensor, "1 3 canonical_height canonical_width"]],
+    ) -> Float[Tensor, "frame 3 height width"]:
+        size = (self.shape.height, self.shape.width)
+        parts = [
+            render_frames(image, self.offsets(number, frames, size), self.shape) for number, image in enumerate(images)
+        ]
         if masks is None:
             return parts[0]
         return compose(parts, [mask[frames.to(mask.device)].to(self.device) for mask in masks])
 
+    @torch.no_grad()
     def psnr(
         self,
         frames: UInt8[Tensor, "frame 3 height width"],
         masks: Float[Tensor, "layer frame 1 height width"] | None = None,
     ) -> Float[Tensor, " frame"]:
         """Fidelity of each frame in dB."""
+        images = self._images()
         errors = [
-            (self.reconstruct(rows, masks) - frames[rows].to(self.device).float() / 255).square().mean((1, 2, 3))
+            (self._compose(rows, masks, images) - frames[rows].to(self.device).float() / 255).square().mean((1, 2, 3))
             for rows in torch.arange(len(frames)).split(_CHUNK)
         ]
         return -10 * torch.cat(errors).clamp(min=1e-10).log10().cpu()
@@ -172,19 +184,20 @@ class ClipFit:
         return fit
 
 
-def _make_layer(config: FitConfig, shape: FieldShape, device: torch.device) -> Layer:
+def _make_layer(config: FitConfig, shape: FieldShape, device: torch.device, generator: torch.Generator) -> Layer:
     if config.field == "dense":
         cell = config.finest_cell or max(1.0, max(shape.height, shape.width) / _CELLS)
         deformation: DeformationField = DenseDeformation(shape, finest_cell=cell)
         canonical: CanonicalField = DenseCanonical(shape)
     elif config.field == "hash":
         grid = HashGridConfig(table_size=config.hash_table, kernel=config.hash_kernel)
-        deformation = HashDeformation(shape, HashDeformationConfig(grid=grid))
+        deformation = HashDeformation(shape, HashDeformationConfig(grid=grid), generator=generator)
         canonical = HashCanonical(
             shape, HashCanonicalConfig(grid=replace(grid, growth=HashCanonicalConfig().grid.growth))
         )
     else:
-        deformation, canonical = FrequencyDeformation(shape), FrequencyCanonical(shape)
+        deformation = FrequencyDeformation(shape, generator=generator)
+        canonical = FrequencyCanonical(shape, generator=generator)
     return Layer(canonical=canonical.to(device), deformation=deformation.to(device))
 
 
@@ -227,6 +240,7 @@ def fit_clip(
 
     Raises:
         SessionError: if the state file is of another fit.
+        InputError: if there is no such reference frame.
     """
     config = config or FitConfig()
     count, _, height, width = frames.shape
@@ -255,11 +269,27 @@ def fit_clip(
             seed=config.seed,
         ),
         state_path=state_path,
+        identity=_identity(config, frames, flow, masks),
         save_every=save_every,
         report=tell,
         report_every=report_every,
     )
     return fit
+
+
+def _identity(
+    config: FitConfig,
+    frames: UInt8[Tensor, "frame 3 height width"],
+    flow: ClipFlow | None,
+    masks: Float[Tensor, "layer frame 1 height width"] | None,
+) -> str:
+    """Tells a fit from every other one."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    motion = () if flow is None else (flow.forward, flow.forward_confident)
+    for values in (frames, *motion, *(() if masks is None else (masks,))):
+        digest.update(str(tuple(values.shape)).encode())
+        digest.update(values.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
 
 
 class _Loss:
@@ -336,7 +366,9 @@ def _start(
     """Dense fields: offsets from the flow to the reference frame, and its picture."""
     count, _, height, width = frames.shape
     reference = fit.config.reference
-    reference = count // 2 if reference is None else min(reference, count - 1)
+    reference = count // 2 if reference is None else reference
+    if reference >= count:
+        raise InputError(f"expected a reference frame from 0 to {count - 1} of each segment, got {reference}")
     picture = frames[reference : reference + 1].to(fit.device).float() / 255
     chained = None if flow is None else chain_flow(flow, reference)
     for number, layer in enumerate(fit.layers):

@@ -37,7 +37,7 @@ class FitConfig:
     hash_kernel: Literal["torch", "tiny-cuda-nn"] = "torch"
     """What reads hash grids: `tiny-cuda-nn` is faster, and needs a GPU and that package (hash)."""
     reference: int | None = None
-    """Frame the canonical image starts from, counted from 0 (dense); None = the middle one of each segment."""
+    """Frame of each segment that the canonical image starts from, counted from 0 (dense); None = the middle one."""
     seed: int = 0
     """Decides which frames each step sees, and how networks begin."""
 

@@ -13,7 +13,6 @@ from ..editors import Image
 from .fields import DeformationField, pixel_centres
 
 _LUMA = (0.299, 0.587, 0.114)
-_SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def color_loss(
@@ -39,13 +38,17 @@ def gradient_loss(
         frames: what the clip shows.
         mask: where it counts, in [0, 1]; None = everywhere.
     """
-    luma = predicted.new_tensor(_LUMA).view(1, 3, 1, 1)
-    across = predicted.new_tensor(_SOBEL)
-    kernels = torch.stack([across, across.T])[:, None]
-    # Responses are linear, so those of the difference are the difference of those.
-    difference = ((predicted - frames) * luma).sum(1, keepdim=True)
-    responses = F.conv2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), kernels)
-    return _mean(responses.abs(), mask)
+    # Responses are linear, so those of the difference are the difference of those. Written out, because a kernel made
+    # from numbers at every step would wait for the device each time.
+    difference = predicted - frames
+    luma = sum(weight * difference[:, channel : channel + 1] for channel, weight in enumerate(_LUMA))
+    assert isinstance(luma, Tensor)
+    padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    across = padded[..., 2:] - padded[..., :-2]
+    down = padded[..., 2:, :] - padded[..., :-2, :]
+    across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return _mean(torch.cat([across, down], 1).abs(), mask)
 
 
 def flow_loss(
@@ -68,7 +71,7 @@ def flow_loss(
     """
     height, width = flow.shape[-2:]
     here = pixel_centres(height, width, device=flow.device)
-    there = here + flow.permute(0, 2, 3, 1) / flow.new_tensor([width, height])
+    there = here + torch.stack([flow[:, 0] / width, flow[:, 1] / height], -1)
     next_offsets = field(there.flatten(1, 2), frames + 1, share).unflatten(1, (height, width))
     distance = ((here + offsets) - (there + next_offsets)).abs().mean(-1)
     return _mean(distance[:, None], trusted[:, None].float())

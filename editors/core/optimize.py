@@ -82,6 +82,7 @@ def optimize(
     config: OptimizeConfig,
     *,
     state_path: Path | None = None,
+    identity: str = "",
     save_every: int = 500,
     max_seconds: float = math.inf,
     report: Callable[[OptimizeProgress], None] | None = None,
@@ -94,6 +95,7 @@ def optimize(
         loss_fn: the loss of one step.
         config: rates, averages and the seed.
         state_path: safetensors file to resume from and to save to; None = not resumable.
+        identity: of everything else that decides the result; a state of another one is refused.
         save_every: steps between saves.
         max_seconds: stop (and save) after this long; call again to go on.
         report: called every `report_every` steps and at the end.
@@ -103,7 +105,7 @@ def optimize(
         The number of steps taken in all (`config.steps` when finished) and the averaged tensors by name.
 
     Raises:
-        SessionError: if the state file belongs to other tensors.
+        SessionError: if the state file belongs to other tensors, or to another run.
         FloatingPointError: if the loss is not finite; nothing of it is saved.
     """
     optimizer = torch.optim.AdamW(
@@ -112,7 +114,7 @@ def optimize(
     average = {name: value.detach().clone() for name, value in parameters.items()}
     step = 0
     if state_path is not None and state_path.exists():
-        step = _load_state(state_path, parameters, average, optimizer)
+        step = _load_state(state_path, identity, parameters, average, optimizer)
     device = next(iter(parameters.values())).device
     generator = torch.Generator(device)
     start, total, counted = time.monotonic(), torch.zeros((), device=device), 0
@@ -139,10 +141,10 @@ def optimize(
             total, counted = torch.zeros((), device=device), 0
         if state_path is not None and step % save_every == 0:
             _finite_mean(total, counted, step)
-            _save_state(state_path, step, parameters, average, optimizer)
+            _save_state(state_path, step, identity, parameters, average, optimizer)
     if state_path is not None:
         _finite_mean(total, counted, step)
-        _save_state(state_path, step, parameters, average, optimizer)
+        _save_state(state_path, step, identity, parameters, average, optimizer)
     return step, average
 
 
@@ -157,6 +159,7 @@ def _finite_mean(total: Tensor, counted: int, step: int) -> float:
 def _save_state(
     path: Path,
     step: int,
+    identity: str,
     parameters: Mapping[str, Tensor],
     average: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
@@ -168,17 +171,21 @@ def _save_state(
             tensors[f"{key}.{name}"] = moment.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
+    save_file(tensors, partial, metadata={"step": str(step), "identity": identity})
     partial.replace(path)
 
 
 def _load_state(
-    path: Path, parameters: Mapping[str, Tensor], average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    path: Path,
+    identity: str,
+    parameters: Mapping[str, Tensor],
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
 ) -> int:
     try:
         stored = load_file(path)
         with safe_open(path, framework="pt") as file:
-            step = int(file.metadata()["step"])
+            step, stored_identity = int(file.metadata()["step"]), file.metadata().get("identity", "")
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise SessionError(f"{path} is no state of an optimisation ({error}): remove it to begin anew") from error
     shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in ("value", "average")}
@@ -187,6 +194,8 @@ def _load_state(
         raise SessionError(
             f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew"
         )
+    if stored_identity != identity:
+        raise SessionError(f"{path} belongs to another run of the same size: remove it to begin anew")
     for name, value in parameters.items():
         with torch.no_grad():
             value.copy_(stored[f"value.{name}"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskedit.editors import SessionError
+from maskedit.editors import InputError, SessionError
 from maskedit.video.fields import DenseDeformation
 from maskedit.video.fit import ClipFit, FitProgress, fit_clip, shape_for
 from maskedit.video.fit_options import FitConfig
@@ -178,3 +178,29 @@ def test_one_frame_at_rest_is_its_canonical_image() -> None:
     seen = fit.canonical(0, None)
     assert seen.box == (slice(14, 46), slice(14, 62)) and seen.image.shape[-2:] == (60, 76)
     assert frames.shape[-2:] == (32, 48)
+
+
+def test_the_state_of_another_clip_is_refused(tmp_path: Path) -> None:
+    frames, flow = translated()
+    state = tmp_path / "fit.state"
+    config = replace(FAST, steps=3)
+    fit_clip(frames, flow, config=config, state_path=state)
+    for other in ((255 - frames, flow, config), (frames, None, config), (frames, flow, replace(config, seed=1))):
+        with pytest.raises(SessionError, match="another run of the same size"):
+            fit_clip(other[0], other[1], config=other[2], state_path=state)
+
+
+def test_a_reference_beyond_the_clip_is_refused() -> None:
+    frames, flow = translated()
+    with pytest.raises(InputError, match="from 0 to 4 of each segment, got 5"):
+        fit_clip(frames, flow, config=replace(FAST, reference=5))
+
+
+def test_networks_begin_alike_and_leave_the_common_generator_alone() -> None:
+    config, shape = FitConfig(field="frequency"), shape_for(2, 16, 16, FAST)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one, same, other = (ClipFit(replace(config, seed=seed), shape, 1, "cpu").parameters() for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(value, same[name]) for name, value in one.items())
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
