@@ -8,7 +8,7 @@ captions of all together describe the picture for its inversion.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .language import LanguageProcessor, ParsedInstruction, SubInstruction
+from .language import LanguageProcessor, ParsedInstruction, ParseError, SubInstruction
 from .request import Captions, Instruction
 
 Ask = Callable[[str, str | None], ParsedInstruction]
@@ -72,11 +72,10 @@ class _Part:
         differ = len(set(found)) > 1
         return replace(self.instruction, phrases=every, phrases_by_image=tuple(found) if differ else ())
 
-    @property
-    def named(self) -> set[str]:
-        """Everything it names."""
+    def named(self, description: str | None) -> set[str]:
+        """Everything it names in a picture of this description."""
         given = self.instruction.phrases
-        return {p for phrases in self.phrases.values() for p in phrases} if given is None else {*given}
+        return {*(self.phrases[description] if given is None else given)}
 
 
 def _together(instructions: Sequence[Instruction], ask: Ask, description: str | None) -> Captions:
@@ -100,8 +99,12 @@ def _chained(texts: Sequence[str], ask: Ask, description: str | None) -> Caption
 
 def _own(part: _Part, parts: Sequence[_Part], ask: Ask, descriptions: Sequence[str | None]) -> tuple[Captions, ...]:
     """The captions of a part's region: as if nothing else were asked for but what concerns the same objects."""
-    texts = [other.instruction.text for other in parts if other is part or other.named & part.named]
-    own = {each: _chained(texts, ask, each) for each in dict.fromkeys(descriptions)}
+
+    def concerning(description: str | None) -> list[str]:
+        named = part.named(description)
+        return [other.instruction.text for other in parts if other is part or other.named(description) & named]
+
+    own = {each: _chained(concerning(each), ask, each) for each in dict.fromkeys(descriptions)}
     return tuple(own[each] for each in descriptions)
 
 
@@ -112,9 +115,13 @@ def _parts(instruction: Instruction, ask: Ask, descriptions: Sequence[str | None
     """
     readings = {each: ask(instruction.text, each) for each in descriptions}
     whole = _Part(instruction=instruction, phrases={each: reading.phrases for each, reading in readings.items()})
-    if not splits or not is_open(instruction) or all(len(reading.edits) == 1 for reading in readings.values()):
+    if not splits or not is_open(instruction):
         return [whole]
-    clauses = ask(instruction.text, None).edits
+    try:
+        clauses = ask(instruction.text, None).edits
+    except ParseError:
+        # A text that makes sense only beside a description is taken as a whole.
+        return [whole]
     # A clause that names nothing, a change of the whole picture, would have no region to act in.
     if len({each.phrases for each in clauses}) == 1 or not all(each.phrases for each in clauses):
         return [whole]

@@ -107,11 +107,53 @@ def test_phrases_follow_the_description_of_each_picture() -> None:
     assert alone == (Instruction(text="paint it", phrases=("cat",)),)
 
 
-def test_each_description_is_read_once_and_nothing_more_for_a_single_edit() -> None:
+class Splitter:
+    """Takes a text apart at "and", and next to the description of a blur does not, as a language model might."""
+
+    def parse(self, instruction: str, description: str | None = None) -> ParsedInstruction:
+        if description is None and "either" in instruction:
+            raise ParseError("expected an object", reply=instruction)
+        words = (description or "photo of a red car").split()
+        texts = [instruction] if words[-1] == "blur" else instruction.split(" and ")
+        # In a picture of "all", everything is called the same.
+        phrases = [(words[-1],) if words[-1] == "all" else (text.split()[-1],) for text in texts]
+        edits = tuple(SubInstruction(text=t, keyword="paint", phrases=p) for t, p in zip(texts, phrases, strict=True))
+        return ParsedInstruction(edits=edits, input_caption="x", edited_caption=f"{description or 'x'} {texts[-1]}")
+
+
+@pytest.mark.parametrize("text", ["paint car and paint sky", "paint either and paint sky"])
+def test_how_a_text_is_taken_apart_follows_from_the_text_alone(text: str) -> None:
+    def texts(*described: str) -> list[str]:
+        planned, _ = read_instructions(
+            (Instruction(text=text),), Splitter(), described, wants_phrases=True, wants_regions=True
+        )
+        return [each.text for each in planned]
+
+    clear, blur = "photo of a street", "photo of a blur"
+    assert texts(blur) == texts(clear) == texts(blur, clear)
+
+
+def test_captions_of_regions_do_not_follow_other_pictures_of_the_batch() -> None:
+    def captions(*described: str) -> list[Captions]:
+        planned, _ = read_instructions(
+            (Instruction(text="paint car"), Instruction(text="paint sky")),
+            Splitter(),
+            described,
+            wants_phrases=True,
+            wants_regions=True,
+        )
+        return [each.captions[0] for each in planned]
+
+    # In the second picture both name the same thing.
+    assert captions("photo of a street", "photo of all") == captions("photo of a street")
+    assert captions("photo of all") != captions("photo of a street")
+
+
+def test_each_description_is_read_once_and_the_text_alone_for_its_clauses() -> None:
     language = CountingLanguage()
     described = ("Photo of a red cube", "Photo of a red cube and a dog", "Photo of a red cube")
     planned, captions = read_instructions((BLUE,), language, described, wants_phrases=True, wants_regions=True)
-    assert language.asked == [(BLUE.text, described[0]), (BLUE.text, described[1])]
+    assert language.asked == [(BLUE.text, described[0]), (BLUE.text, described[1]), (BLUE.text, None)]
     assert planned[0].phrases_by_image == ()
     blue = "Photo of a blue cube"
     assert [each.target for each in captions] == [blue, f"{blue} and a dog", blue]
