@@ -27,8 +27,8 @@ class FrameMask:
 def carry_mask(painted: FrameMask, segments: Sequence[Segment]) -> tuple[tuple[Float[Tensor, "1 1 _ _"], ...], ...]:
     """The region in the canonical image of every layer of every segment, in their whole size.
 
-    Segments that do not hold the frame are reached through frames that neighbours share. What the painted frame does
-    not show stays outside.
+    Every segment that holds the frame takes the mask from it; the others are reached through frames that neighbours
+    share. What those frames do not show stays outside.
 
     Args:
         painted: the mask.
@@ -42,9 +42,9 @@ def carry_mask(painted: FrameMask, segments: Sequence[Segment]) -> tuple[tuple[F
         raise InputError(f"expected a mask for a frame from 0 to {last}, got frame {painted.frame}: name another frame")
     if not bool((painted.mask > 0).any()):
         raise InputError("the mask is black everywhere, so nothing may change: paint the region white")
-    home = next(n for n, each in enumerate(segments) if each.rows.start <= painted.frame < each.rows.stop)
-    carried = {home: _into_canonical(painted.mask, painted.frame, segments[home])}
-    for step, numbers in ((-1, range(home + 1, len(segments))), (1, range(home - 1, -1, -1))):
+    homes = [n for n, each in enumerate(segments) if each.rows.start <= painted.frame < each.rows.stop]
+    carried = {home: _into_canonical(painted.mask, painted.frame, segments[home]) for home in homes}
+    for step, numbers in ((-1, range(homes[-1] + 1, len(segments))), (1, range(homes[0] - 1, -1, -1))):
         for number in numbers:
             before, here = segments[number + step], segments[number]
             shared = range(max(before.rows.start, here.rows.start), min(before.rows.stop, here.rows.stop))

@@ -53,6 +53,15 @@ def test_other_segments_are_reached_through_shared_frames(
         assert where[0] - where[1] == 6 and where[1] - where[2] == 2
 
 
+def test_every_segment_that_shows_the_painted_frame_takes_the_mask_from_it(
+    make_segment: Callable[..., Segment], scene: torch.Tensor
+) -> None:
+    # Both hold the frames 1 to 4; by frame 3, the middle of these, what was painted on frame 1 has left to the left.
+    segments = [make_segment([scene], [(0, 0, 12, 12, 12)]), make_segment([scene], [(0, 12, 12, 12, 12)], first=1)]
+    first, second = carry_mask(FrameMask(frame=1, mask=box(0, 6, 10, 16)), segments)
+    assert torch.equal(first[0], whole(12, 18, 22, 28)) and torch.equal(second[0], whole(12, 18, 22, 28))
+
+
 def test_each_layer_gets_what_belongs_to_it(make_segment: Callable[..., Segment], scene: torch.Tensor) -> None:
     masks = torch.zeros(2, 2, 1, 32, 48)
     masks[0, ..., :24], masks[1, ..., 24:] = 1, 1
