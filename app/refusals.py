@@ -9,9 +9,11 @@ from ..editors import (
     EditorName,
     InputError,
     LanguageConfig,
+    ToolModel,
     load_preset,
     locate_checkpoint,
     make_language,
+    named_tools,
     require_models,
 )
 
@@ -127,6 +129,19 @@ def refuse_what_cannot_run(asked: Asked, options: EditorConfig, *, has_masks: bo
     if reads and language is not None and language.provider == "openai":
         make_language(language, api_key=asked.api_key)
     require_models(options, asked.checkpoint, kind, looks=not has_masks, reads=reads)
+
+
+def needed_tools(asked: Asked, options: EditorConfig, *, has_masks: bool) -> tuple[ToolModel, ...]:
+    """The models beside the checkpoint that an edit will ask.
+
+    Args:
+        asked: the words.
+        options: the editor's options.
+        has_masks: whether masks say where to edit.
+    """
+    embedded = asked.checkpoint.model_for(EDITORS[asked.editor].kind) == "embedded"
+    reads = _reads_instructions(asked, options, has_masks=has_masks)
+    return named_tools(options, embedded=embedded, looks=not has_masks, reads=reads)
 
 
 def _reads_instructions(asked: Asked, options: EditorConfig, *, has_masks: bool) -> bool:

@@ -12,13 +12,18 @@ import tyro
 
 from ..editors import (
     EDITORS,
+    BackboneConfig,
     Editor,
     EditorConfig,
     GroundingConfig,
     InputError,
     NothingFoundError,
+    ToolModel,
     fingerprint_brush,
     fingerprint_checkpoint,
+    fingerprint_tool,
+    require_tools,
+    segmenter_tools,
 )
 from ..video.editing import Arrange
 from ..video.frame_mask import FrameMask
@@ -27,11 +32,12 @@ from .asking import AskCommand
 from .flags import build, stand_in
 from .options import editor_flags
 from .progress import waiting
-from .refusals import refuse_what_cannot_run
+from .refusals import needed_tools, refuse_what_cannot_run
 from .video_files import (
     Format,
     Places,
     check_frame_mask,
+    check_layers,
     find_clip,
     find_run,
     name_of_clip,
@@ -61,6 +67,24 @@ class Segmenter:
     model_dir: Path | None
     offline: bool
     embedded: bool
+
+    @property
+    def tools(self) -> tuple[ToolModel, ...]:
+        """The models that it consists of."""
+        return segmenter_tools(self.config.resolved(embedded=self.embedded))
+
+    def check(self) -> None:
+        """Refuse one that could not be loaded.
+
+        Raises:
+            ModelError: if one of its models is missing.
+        """
+        require_tools(self.tools, model_dir=self.model_dir, offline=self.offline)
+
+    def describe(self) -> dict[str, Any]:
+        """What decides what it finds."""
+        models = [fingerprint_tool(tool, model_dir=self.model_dir) for tool in self.tools]
+        return {"grounding": asdict(self.config), "embedded": self.embedded, "models": models}
 
     def load(self) -> "Grounder":
         """Load it, which only some clips need."""
@@ -137,6 +161,11 @@ class ClipEditCommand(AskCommand):
             "options": asdict(options),
             "model": self.checkpoint.model_for(kind),
             "checkpoint": fingerprint_checkpoint(self.checkpoint, kind),
+            "dtype": _dtype(self.checkpoint),
+            "tools": {
+                tool.role: fingerprint_tool(tool, model_dir=self.checkpoint.model_dir)
+                for tool in needed_tools(self, options, has_masks=self.has_masks)
+            },
         }
         if hasattr(options, "brush"):
             settings["brush"] = fingerprint_brush(getattr(options, "brush", None))
@@ -190,6 +219,7 @@ class VideoCommand(ClipEditCommand, ClipCommand):
         """Do everything."""
         clip = find_clip(self.clip, 'maskedit video CLIP --instruction "make the red cube blue"')
         painted, config = self.check(), join_video_options(self.clip_flags, accept_quality=self.accept_quality)
+        check_layers(self.only_layer, config)
         places = place(clip, output=self.output, run=self.run_folder, kind=self.format)
         run = VideoRun(places.run, config, device=_device(self.checkpoint.device))
         segmenter = Segmenter(
@@ -274,6 +304,7 @@ class EditRunCommand(ClipEditCommand):
         folder = find_run(self.folder, "maskedit video edit RUN --instruction TEXT")
         painted = self.check()
         config = replace(saved_config(folder), accept_quality=self.accept_quality)
+        check_layers(self.only_layer, config)
         self.edit_run(VideoRun(folder, config, device=_device(self.checkpoint.device)), painted)
         print(f"next: maskedit video render {folder}")
 
@@ -306,7 +337,10 @@ class RenderCommand:
 
 def prepare_run(run: VideoRun, clip: Path, segmenter: Segmenter) -> None:
     """Store working frames, motion and layers, and say what is worked on."""
-    about = {"grounding": asdict(segmenter.config), "embedded": segmenter.embedded}
+    about = None
+    if run.config.layers.phrases:
+        segmenter.check()
+        about = segmenter.describe()
     with stage_bar() as report:
         stored = run.prepare(clip, grounder=segmenter.load, about_grounder=about, report=report)
     tell_clip(clip, stored)
@@ -336,3 +370,9 @@ def _device(name: str) -> "torch.device":
     from ..editors import resolve_device
 
     return resolve_device(name, "auto")[0]
+
+
+def _dtype(checkpoint: BackboneConfig) -> str:
+    from ..editors import resolve_device
+
+    return str(resolve_device(checkpoint.device, checkpoint.dtype)[1]).removeprefix("torch.")

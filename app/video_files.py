@@ -3,12 +3,14 @@
 A clip NAME.* gives NAME_edited.mp4 in the output folder, and the run folder NAME_run beside it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..editors import InputError, load_mask
 from ..video.frame_mask import FrameMask
+from ..video.options import VideoConfig
 from ..video.stored import StoredClip
 from .pictures import check_output
 
@@ -138,6 +140,21 @@ def check_frame_mask(mask: FrameMask, clip: StoredClip) -> None:
         )
     if mask.frame >= len(clip):
         raise InputError(f"--mask-frame must be from 0 to {len(clip) - 1}, got {mask.frame}: name another frame")
+
+
+def check_layers(chosen: Sequence[int], config: VideoConfig) -> None:
+    """Make sure that there are the layers that may change.
+
+    Args:
+        chosen: their numbers, 0 = the background; none = all.
+        config: of the clip.
+
+    Raises:
+        InputError: if there is no such layer.
+    """
+    last = config.layers.count
+    if not set(chosen) <= set(range(last + 1)):
+        raise InputError(f"expected --only-layer from 0 to {last}, got {sorted(chosen)}: name other layers")
 
 
 def find_run(folder: Path | None, command: str) -> Path:

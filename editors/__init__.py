@@ -84,8 +84,11 @@ from .parts.options import IP2PConfig as IP2PConfig
 from .parts.places import ToolModel as ToolModel
 from .parts.places import find_in_cache as find_in_cache
 from .parts.places import find_tool as find_tool
+from .parts.places import fingerprint_tool as fingerprint_tool
 from .parts.places import named_tools as named_tools
 from .parts.places import require_models as require_models
+from .parts.places import require_tools as require_tools
+from .parts.places import segmenter_tools as segmenter_tools
 from .parts.request import PER_IMAGE as PER_IMAGE
 from .parts.request import Captions as Captions
 from .parts.request import Editor as Editor

@@ -22,6 +22,8 @@ CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting"]
 EMBEDDED = "embedded"
 PRESET_FILE = "maskedit.json"
 _PARTS_READ, _PART_BYTES = 16, 1 << 16
+_OF_A_MODEL = {".safetensors", ".bin", ".json"}
+"""Endings of files that decide what a model in a folder does."""
 PUBLISHED: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
     "text-to-image": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -206,10 +208,20 @@ def fingerprint_checkpoint(config: BackboneConfig, kind: CheckpointKind) -> str:
     location = locate_checkpoint(config, kind)
     if isinstance(location, str):
         return f"{location}@{config.revision or 'default branch'}"
+    return fingerprint_weights(location)
+
+
+def fingerprint_weights(place: Path) -> str:
+    """What tells a model from another one in the same place; of each file only parts are read.
+
+    Args:
+        place: its folder, or the file that is all of it.
+    """
     digest = hashlib.sha1(usedforsecurity=False)
-    for path in sorted([*location.rglob("*.safetensors"), *location.rglob("*.json")]):
+    inner = place.rglob("*") if place.is_dir() else [place]
+    for path in sorted(each for each in inner if each == place or each.suffix in _OF_A_MODEL):
         size = path.stat().st_size
-        digest.update(f"{path.relative_to(location)} {size}".encode())
+        digest.update(f"{path.relative_to(place)} {size}".encode())
         with path.open("rb") as file:
             for part in range(_PARTS_READ):
                 file.seek(part * size // _PARTS_READ)

@@ -5,12 +5,20 @@ One set of rules for loading, for `maskedit doctor` and for the check before an 
 asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..core.checkpoint import EMBEDDED, BackboneConfig, CheckpointKind, locate_checkpoint, missing_message
+from ..core.checkpoint import (
+    EMBEDDED,
+    BackboneConfig,
+    CheckpointKind,
+    fingerprint_weights,
+    locate_checkpoint,
+    missing_message,
+)
 from ..core.errors import ModelError
 from .editor_names import EDITORS, EditorConfig, name_of
 from .grounding_options import CaptionerConfig, GroundingConfig
@@ -46,7 +54,7 @@ def named_tools(
     grounding: GroundingConfig | None = getattr(config, "grounding", None)
     looks = looks and EDITORS[name_of(config)].has_mask
     if looks and grounding is not None and not getattr(config, "global_edit", False):
-        tools += _segmenter_models(grounding.resolved(embedded=embedded))
+        tools += segmenter_tools(grounding.resolved(embedded=embedded))
     captioner: CaptionerConfig | None = getattr(config, "captioner", None)
     if reads and captioner is not None and captioner.enabled:
         tools.append(ToolModel(role="captioner", model=captioner.model))
@@ -56,10 +64,15 @@ def named_tools(
     return tuple(tools)
 
 
-def _segmenter_models(grounding: GroundingConfig) -> list[ToolModel]:
+def segmenter_tools(grounding: GroundingConfig) -> tuple[ToolModel, ...]:
+    """The models that find objects.
+
+    Args:
+        grounding: names the segmenter, see `GroundingConfig.resolved`.
+    """
     if grounding.segmenter == "clipseg":
-        return [ToolModel(role="segmenter", model=grounding.clipseg)]
-    return [ToolModel(role="detector", model=grounding.detector), ToolModel(role="sam", model=grounding.sam)]
+        return (ToolModel(role="segmenter", model=grounding.clipseg),)
+    return (ToolModel(role="detector", model=grounding.detector), ToolModel(role="sam", model=grounding.sam))
 
 
 def find_tool(tool: ToolModel, *, model_dir: Path | None) -> Path | None:
@@ -68,12 +81,33 @@ def find_tool(tool: ToolModel, *, model_dir: Path | None) -> Path | None:
     Raises:
         ModelError: if it is named by a folder or file that is not there or is no such model.
     """
+    location = _locate_tool(tool, model_dir)
+    return location if isinstance(location, Path) else find_in_cache(location, "config.json", tool.revision)
+
+
+def fingerprint_tool(tool: ToolModel, *, model_dir: Path | None) -> str:
+    """What tells a model from another one in the same place; of one on the hub, its name and revision.
+
+    Args:
+        tool: the model.
+        model_dir: folder with local copies, looked up first.
+
+    Raises:
+        ModelError: if it is named by a folder or file that is not there or is no such model.
+    """
+    location = _locate_tool(tool, model_dir)
+    if isinstance(location, str):
+        return f"{location}@{tool.revision or 'default branch'}"
+    return fingerprint_weights(location)
+
+
+def _locate_tool(tool: ToolModel, model_dir: Path | None) -> Path | str:
+    """Folder or file of a model, or its hub id where no local copy is found."""
     if tool.role == "sam":
         return locate_sam(tool.model, model_dir=model_dir)
     if tool.role == "segmenter" and tool.model == EMBEDDED:
         return embedded_segmenter()
-    location = locate_pretrained(tool.model, role=tool.role, model_dir=model_dir)
-    return location if isinstance(location, Path) else find_in_cache(location, "config.json", tool.revision)
+    return locate_pretrained(tool.model, role=tool.role, model_dir=model_dir)
 
 
 def require_models(
@@ -98,21 +132,37 @@ def require_models(
     """
     location = locate_checkpoint(checkpoint, kind)
     if isinstance(location, str) and find_in_cache(location, "model_index.json", checkpoint.revision) is None:
-        _require("checkpoint", location, "model_index.json", checkpoint.revision, checkpoint)
+        place, revision = checkpoint.model_dir, checkpoint.revision
+        _require("checkpoint", location, "model_index.json", revision, model_dir=place, offline=checkpoint.offline)
     embedded = checkpoint.model_for(kind) == EMBEDDED
-    for tool in named_tools(config, embedded=embedded, looks=looks, reads=reads):
-        if find_tool(tool, model_dir=checkpoint.model_dir) is None:
-            _require(tool.role, tool.model, "config.json", tool.revision, checkpoint)
+    tools = named_tools(config, embedded=embedded, looks=looks, reads=reads)
+    require_tools(tools, model_dir=checkpoint.model_dir, offline=checkpoint.offline)
 
 
-def _require(what: str, name: str, file: str, revision: str | None, checkpoint: BackboneConfig) -> None:
+def require_tools(tools: Sequence[ToolModel], *, model_dir: Path | None, offline: bool) -> None:
+    """Refuse models that could not be loaded; nothing is loaded to find that out.
+
+    Args:
+        tools: the models.
+        model_dir: folder with local copies, looked up first.
+        offline: never ask the hub.
+
+    Raises:
+        ModelError: about the first one that is not on this machine and that the hub does not give either.
+    """
+    for tool in tools:
+        if find_tool(tool, model_dir=model_dir) is None:
+            _require(tool.role, tool.model, "config.json", tool.revision, model_dir=model_dir, offline=offline)
+
+
+def _require(what: str, name: str, file: str, revision: str | None, *, model_dir: Path | None, offline: bool) -> None:
     problem = ""
-    if not checkpoint.offline:
+    if not offline:
         try:
             return _ask_hub(name, file, revision)
         except Exception as error:  # The hub's client raises errors of several libraries.
             problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise ModelError(missing_message(f"the {what}", name, model_dir=checkpoint.model_dir, problem=problem))
+    raise ModelError(missing_message(f"the {what}", name, model_dir=model_dir, problem=problem))
 
 
 def _ask_hub(name: str, file: str, revision: str | None) -> None:

@@ -1,12 +1,14 @@
 """`maskedit video` and its stages, run for real on a short clip and a tiny random checkpoint."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from maskedit.app.cli import parse
 from maskedit.app.video import EditRunCommand, FitCommand, RenderCommand, VideoCommand
@@ -127,6 +129,44 @@ def test_an_edit_that_finds_nothing_says_where_it_looked(
     assert done.err.splitlines()[-1].startswith("maskedit: error: ")
 
 
+def test_an_edit_belongs_to_its_precision_and_to_the_models_beside_the_checkpoint(
+    call: Callable[..., Any],
+    clip: Path,
+    clip_flags: list[object],
+    sd_folder: Path,
+    clipseg_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """Half precision is not computed here, so its mark is compared; weights are replaced for real."""
+    own = tmp_path / "clipseg"
+    shutil.copytree(clipseg_folder, own)
+    segmenter = ["--grounding.segmenter", "clipseg", "--grounding.clipseg", own]
+    looks = ["--editor", "instructedit", "--model", sd_folder, *segmenter, "--grounding.mask-threshold", 0.01]
+    words = ["video", clip, "--instruction", TEXT, *clip_flags, *looks, "--layers.phrases", "cube"]
+    done = call(*words)
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "walk_run" / "edit" / "edit.json").read_text())
+    assert record["settings"]["dtype"] == "float32"
+    assert list(record["settings"]["tools"]) == ["segmenter"]
+    again = call(*words)
+    assert again.out.count("reused") == 3
+    weights = own / "model.safetensors"
+    tensors = {name: value * 0.9 for name, value in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    other = call(*words)
+    assert other.code == 0, other.err
+    assert "reused" not in other.out
+
+
+def test_what_cannot_work_is_refused_before_the_clip_is_read(
+    call: Callable[..., Any], clip: Path, clip_flags: list[object], tmp_path: Path
+) -> None:
+    words = ["video", clip, "--instruction", TEXT, *clip_flags]
+    for more in (["--only-layer", 3], ["--layers.phrases", "cube", "--grounding.sam", tmp_path / "none", "--offline"]):
+        assert call(*words, *more).code == 2
+        assert not (tmp_path / "out" / "walk_run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -149,7 +189,7 @@ def test_an_edit_that_finds_nothing_says_where_it_looked(
         (["{clip}", "--instruction", TEXT, "--flow.files", "{still}"], "{still}"),
         (["{clip}", "--instruction", TEXT, "--layers.masks", "{still}"], "5 masks"),
         (["{clip}", "--instruction", TEXT, "--model", "{folder}/none"], "none"),
-        (["{clip}", "--instruction", TEXT, "--only-layer", "3"], "expected layers from 0 to 0, got [3]"),
+        (["{clip}", "--instruction", TEXT, "--only-layer", "3"], "expected --only-layer from 0 to 0, got [3]"),
         (["fit"], "expected a clip, got none: maskedit video fit CLIP"),
         (["edit", "{clip}", "--instruction", TEXT], "expected a run folder at {clip}, found none"),
         (["render"], "expected a run folder, got none"),

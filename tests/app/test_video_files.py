@@ -8,6 +8,7 @@ import torch
 from maskedit.app.video_files import (
     Places,
     check_frame_mask,
+    check_layers,
     find_clip,
     find_run,
     name_of_clip,
@@ -17,6 +18,8 @@ from maskedit.app.video_files import (
 )
 from maskedit.editors import InputError, save_image
 from maskedit.video.frame_mask import FrameMask
+from maskedit.video.layers import LayersConfig
+from maskedit.video.options import VideoConfig
 from maskedit.video.stored import StoredClip
 from maskedit.video.timeline import Timeline
 
@@ -88,3 +91,12 @@ def test_masks_are_checked_against_the_clip(tmp_path: Path) -> None:
         check_frame_mask(FrameMask(frame=0, mask=torch.ones(1, 1, 64, 48)), clip)
     with pytest.raises(InputError, match="--mask-frame must be from 0 to 3, got 4"):
         check_frame_mask(FrameMask(frame=4, mask=torch.ones(1, 1, 48, 64)), clip)
+
+
+def test_layers_are_counted_with_the_background() -> None:
+    config = VideoConfig(layers=LayersConfig(masks=(Path("a"),), phrases=("dog",)))
+    check_layers((), config)
+    check_layers((0, 2), config)
+    for chosen in ((3,), (0, -1)):
+        with pytest.raises(InputError, match=r"expected --only-layer from 0 to 2, got "):
+            check_layers(chosen, config)

@@ -1,5 +1,6 @@
 """Where models are: local copies first, what options name and no more, and a refusal before anything is loaded."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from maskedit.editors.parts.places import (
     ToolModel,
     find_in_cache,
     find_tool,
+    fingerprint_tool,
     locate_pretrained,
     locate_sam,
     named_tools,
@@ -101,6 +103,27 @@ def test_a_tool_is_found_by_the_rules_of_its_kind(copy: Path, sam_file: Path, tm
     assert embedded is not None and (embedded / "model.safetensors").is_file()
     with pytest.raises(ModelError, match="as the captioner, found nothing"):
         find("captioner", "nothing")
+
+
+def test_a_tool_is_told_from_the_one_before_in_its_place(clipseg_folder: Path, sam_file: Path, tmp_path: Path) -> None:
+    def tell(role: str, model: str, revision: str | None = None) -> str:
+        return fingerprint_tool(ToolModel(role=role, model=model, revision=revision), model_dir=tmp_path)
+
+    own = tmp_path / "owner" / "clipseg"
+    shutil.copytree(clipseg_folder, own)
+    sam = Path(shutil.copy(sam_file, tmp_path))
+    for role, model, file in (("segmenter", "owner/clipseg", own / "model.safetensors"), ("sam", sam.name, sam)):
+        before = tell(role, model)
+        assert tell(role, model) == before
+        content = file.read_bytes()
+        file.write_bytes(bytes(len(content) - 1) + b"x")
+        assert tell(role, model) != before
+        file.write_bytes(content)
+        assert tell(role, model) == before
+    assert tell("chat model", "owner/name", "v1") == "owner/name@v1"
+    assert tell("captioner", "owner/name") == "owner/name@default branch"
+    with pytest.raises(ModelError, match="no weights of SAM"):
+        tell("sam", "absent.pth")
 
 
 def test_what_the_hub_gave_before_is_found_in_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
