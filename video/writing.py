@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..editors import InputError
-from .containers import load_av, reason
+from .containers import load_av, open_container, reason
 from .gif import GifSink
 from .mp4 import Mp4Sink, Preset
 from .picture_folders import PictureSink, holds_only_frames
@@ -189,6 +189,8 @@ class ClipWriter:
             self._warnings.append("sound is left out: the source has none")
         elif self._timeline.stride != 1:
             self._warnings.append(f"sound is left out: only one of {self._timeline.stride} frames was taken")
+        elif not _can_be_opened(source.path):
+            self._warnings.append(f"sound is left out: {source.path} cannot be opened")
         else:
             return True
         return False
@@ -228,6 +230,14 @@ def write_clip(
         for frame in frames:
             writer.write(frame)
     return writer.result
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        with open_container(path):
+            return True
+    except (load_av().FFmpegError, OSError):
+        return False
 
 
 def _remove(path: Path) -> None:

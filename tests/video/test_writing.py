@@ -184,3 +184,11 @@ def test_settings_out_of_range_are_refused(values: dict[str, int]):
     name, value = next(iter(values.items()))
     with pytest.raises(ValueError, match=f"{name} must be between .*, got {value}"):
         WriteConfig(**values)
+
+
+def test_sound_of_a_source_that_has_gone_is_left_out(tmp_path: Path, make_video: Callable[..., Path]):
+    clip = read_clip(make_video(tmp_path / "a.mp4", sound="aac"), size=None)
+    (tmp_path / "a.mp4").unlink()
+    written = write_clip(tmp_path / "b.mp4", clip.frames, clip.timeline)
+    assert written.sound == "left out"
+    assert written.warnings == (f"sound is left out: {tmp_path / 'a.mp4'} cannot be opened",)
