@@ -57,13 +57,14 @@ def describe_source(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"expected a clip at {path}, found no such file or folder")
     files = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else [path]
-    states = [each.stat() for each in files]
+    states = sorted((each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files)
     return {
         "path": str(path),
         "name": path.name,
         "files": len(files),
-        "bytes": sum(state.st_size for state in states),
-        "changed": max((state.st_mtime_ns for state in states), default=0),
+        "bytes": sum(size for _, size, _ in states),
+        # Each file counts by its name: the order of pictures follows from their names.
+        "state": fingerprint(states),
     }
 
 
@@ -87,7 +88,8 @@ class RunFolder:
             raise InputError(f"expected a folder for the run, but {root} is a file: choose another --run")
         if path.is_file():
             self._state = self._read(path)
-        elif root.is_dir() and any(each.name != "lock" for each in root.iterdir()):
+        # Whoever is killed while run.json is written for the first time leaves half of it.
+        elif root.is_dir() and any(each.name not in ("lock", "run.json.partial") for each in root.iterdir()):
             raise InputError(f"{root} holds other things than a run: choose another --run, or an empty folder")
 
     @property

@@ -82,6 +82,10 @@ def test_what_another_process_finished_is_seen_once_it_is_locked(tmp_path: Path)
 
 
 def test_folders_of_other_things_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    for name in ("lock", "run.json.partial"):
+        (tmp_path / "begun" / name).touch()
+    assert not RunFolder(tmp_path / "begun").has_begun
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(InputError, match="holds other things than a run: choose another --run"):
         RunFolder(tmp_path)
@@ -112,5 +116,13 @@ def test_sources_are_described_by_their_state(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / "folder" / f"{number}.png").write_bytes(b"12")
     assert describe_source(tmp_path / "folder")["bytes"] == 6
+    before, (first, second) = describe_source(tmp_path / "folder"), (tmp_path / "folder" / f"{n}.png" for n in (0, 1))
+    os.utime(first, ns=(1, 2**60))
+    touched = describe_source(tmp_path / "folder")
+    first.rename(tmp_path / "aside")
+    second.rename(first)
+    (tmp_path / "aside").rename(second)
+    # The same pictures in another order are another clip.
+    assert len({about["state"] for about in (before, touched, describe_source(tmp_path / "folder"))}) == 3
     with pytest.raises(InputError, match=r"expected a clip at .*nowhere, found no such file or folder"):
         describe_source(tmp_path / "nowhere")
