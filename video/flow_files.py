@@ -60,15 +60,20 @@ def read_flow(path: Path, *, frames: int, height: int, width: int, config: FlowC
     stored = _read_archive(path) if path.is_file() else _read_folder(path, pairs=frames - 1)
     fields = {name: _field(stored[name], f"{name} in {path}", frames - 1, height, width) for name in _FLOWS}
     (forward, forward_known), (backward, backward_known) = fields["forward"], fields["backward"]
-    trusted = {
-        "forward_confident": confident_pixels(forward, backward, config) & forward_known,
-        "backward_confident": confident_pixels(backward, forward, config) & backward_known,
-    }
-    for name, checked in trusted.items():
+
+    def trusted(name: str, flow: Tensor, back: Tensor, known: Tensor) -> Tensor:
         values = stored.get(name)
-        if values is not None and np.shape(values) == checked.shape:
-            trusted[name] = torch.from_numpy(np.array(values, dtype=bool))
-    return ClipFlow(forward=forward, backward=backward, **trusted, method=str(stored.get("method", "files")))
+        if values is not None and np.shape(values) == known.shape:
+            return torch.from_numpy(np.array(values, dtype=bool))
+        return confident_pixels(flow, back, config) & known
+
+    return ClipFlow(
+        forward=forward,
+        backward=backward,
+        forward_confident=trusted("forward_confident", forward, backward, forward_known),
+        backward_confident=trusted("backward_confident", backward, forward, backward_known),
+        method=str(stored.get("method", "files")),
+    )
 
 
 def _read_archive(path: Path) -> dict[str, Any]:

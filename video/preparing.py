@@ -1,6 +1,7 @@
 """The first part of a run: working frames, motion and layer masks on disk."""
 
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -10,14 +11,14 @@ import numpy as np
 import torch
 
 from ..editors import Grounder, InputError
-from .flow import ClipFlow, estimate_flow
-from .flow_files import read_flow, write_flow
+from .flow_files import write_flow
 from .layers import make_layers, write_layers
 from .options import options_to_record
+from .raft import find_raft
 from .run import describe_source, fingerprint, fingerprint_file
 from .run_files import RunFiles
 from .segments import cut
-from .stored import store_frames
+from .stored import move_stored, store_frames
 
 Stage = Literal["frames", "flow", "masks", "fit", "edit", "render"]
 
@@ -75,9 +76,8 @@ def prepare_frames(files: RunFiles, source: Path, report: Report | None) -> bool
             )
     decided_by = {name: value for name, value in about.items() if name != "path"}
     mark = fingerprint("frames", decided_by, options_to_record(config))
-    if folder.is_done("frames", mark) and (folder.root / "frames" / "frames.json").is_file():
-        if not folder.holds("source", about):
-            folder.store(source=about)
+    if folder.is_done("frames", mark) and _has_frames(files):
+        _note_source(files, about)
         return True
     watch = Stopwatch("frames", report)
     watch.tell(0, 1)
@@ -94,11 +94,30 @@ def prepare_frames(files: RunFiles, source: Path, report: Report | None) -> bool
         stride=config.stride,
         fps=config.fps,
     )
+    _note_source(files, about)
     content = fingerprint_file(folder.root / "frames" / "frames.npy")
     folder.store(content=content)
     folder.finish("frames", mark)
     watch.tell(1, 1)
     return False
+
+
+def _has_frames(files: RunFiles) -> bool:
+    files.forget()
+    try:
+        return len(files.clip) > 0
+    except InputError:
+        return False
+
+
+def _note_source(files: RunFiles, about: Mapping[str, Any]) -> None:
+    """Keep where the clip lies now, beside the frames as well: rendering reads it from there."""
+    known = files.clip.info
+    if known is not None and str(known.path) != about["path"]:
+        move_stored(files.clip.folder, Path(about["path"]))
+        files.forget()
+    if not files.folder.holds("source", about):
+        files.folder.store(source=dict(about))
 
 
 def prepare_segments(files: RunFiles) -> None:
@@ -108,6 +127,7 @@ def prepare_segments(files: RunFiles) -> None:
     if not folder.holds("segments", segments):
         folder.begin("fit")
         folder.store(segments=segments)
+        files.forget()
     folder.forget_segments(len(segments))
 
 
@@ -116,31 +136,31 @@ def flow_mark(files: RunFiles, segment: int) -> str:
     config, rows = files.config.flow, files.rows[segment]
     # How many pairs go through at once changes nothing; of files, what is in them counts.
     options = options_to_record(replace(config, chunk=1, files=None, raft_checkpoint=None))
-    given = [_describe(path) for path in (config.files, config.raft_checkpoint)]
+    weights = config.raft_checkpoint
+    if weights is None and config.files is None and config.method == "auto":
+        # Weights that arrive later are taken from then on.
+        weights = find_raft(None)
+    given = [_describe(path) for path in (config.files, weights)]
     return fingerprint("flow", files.folder.value("content"), rows.start, rows.stop, options, given)
 
 
 def prepare_flow(files: RunFiles, report: Report | None) -> bool:
     """Find the motion within each segment; say whether all of it was there."""
-    folder, reused, given = files.folder, True, None
+    folder, reused = files.folder, True
     watch = Stopwatch("flow", report)
     for number, rows in enumerate(files.rows):
         path, mark = folder.segment_path("flow", number, ".npz"), flow_mark(files, number)
-        if folder.is_done(f"flow_{number}", mark) and path.is_file():
+        if folder.is_done(f"flow_{number}", mark) and zipfile.is_zipfile(path):
             continue
         if reused:
             folder.begin("fit")
         reused = False
         watch.tell(number, len(files.rows))
         folder.begin(f"flow_{number}")
-        if files.config.flow.files is not None:
-            given = given or _given_flow(files)
-            flow = given.between(rows.start, rows.stop)
-        else:
-            flow = estimate_flow(files.clip.rows(rows), files.config.flow, files.device)
-        write_flow(path, flow)
+        write_flow(path, files.find_flow(rows))
         folder.finish(f"flow_{number}", mark)
     if not reused:
+        files.forget()
         watch.tell(len(files.rows), len(files.rows))
     return reused
 
@@ -150,7 +170,7 @@ def masks_mark(files: RunFiles, about_grounder: object) -> str:
     config = files.config.layers
     options = options_to_record(replace(config, masks=()))
     flow = [flow_mark(files, number) for number in range(len(files.rows))] if config.phrases else []
-    given = [_describe(path) for path in config.masks]
+    given = [_fingerprint_all(path) for path in config.masks]
     looks = about_grounder if config.phrases else None
     return fingerprint("masks", files.folder.value("content"), options, given, looks, flow)
 
@@ -160,7 +180,7 @@ def prepare_masks(
 ) -> bool:
     """Make the layer masks; say whether they were there."""
     folder, config, mark = files.folder, files.config.layers, masks_mark(files, about_grounder)
-    if folder.is_done("masks", mark):
+    if folder.is_done("masks", mark) and _has_masks(files):
         return True
     watch = Stopwatch("masks", report)
     watch.tell(0, 1)
@@ -177,22 +197,33 @@ def prepare_masks(
     if layers is not None:
         write_layers(folder.root / "masks", layers)
     folder.store(layers=[] if layers is None else list(layers.names))
+    # Masks of this run that were mended by hand and handed in are written anew, in other bytes.
+    if any(path.expanduser().resolve().is_relative_to(folder.root.resolve()) for path in config.masks):
+        mark = masks_mark(files, about_grounder)
     folder.finish("masks", mark)
     watch.tell(1, 1)
     return False
 
 
-def _given_flow(files: RunFiles) -> ClipFlow:
-    path = files.config.flow.files
-    assert path is not None
-    clip = files.clip
-    return read_flow(path, frames=len(clip), height=clip.height, width=clip.width, config=files.config.flow)
+def _has_masks(files: RunFiles) -> bool:
+    """Whether every mask of every layer is there; of files that a power cut left behind, none is empty."""
+    paths = [files.mask_path(layer, row) for layer in range(1, files.layers) for row in range(len(files.clip))]
+    return all(path.is_file() and path.stat().st_size > 0 for path in paths)
 
 
 def _describe(path: Path | None) -> dict[str, Any] | None:
     """A file or folder, by its state, whatever is in it."""
-    if path is None or not path.expanduser().exists():
-        return None
+    states = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in _files_of(path)]
+    return None if path is None or not states else {"name": path.expanduser().name, "files": states}
+
+
+def _fingerprint_all(path: Path) -> dict[str, Any]:
+    """A file or folder, by what is in it: files that were written again are the same."""
+    return {"name": path.name, "files": [(each.name, fingerprint_file(each)) for each in _files_of(path)]}
+
+
+def _files_of(path: Path | None) -> list[Path]:
+    if path is None:
+        return []
     path = path.expanduser()
-    inner = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    return {"name": path.name, "files": [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in inner]}
+    return sorted(each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file())

@@ -31,22 +31,25 @@ _AT_HAND = 2
 class RunFiles:
     """The files of a run, read when they are asked for."""
 
-    def __init__(self, folder: RunFolder, config: VideoConfig, device: torch.device | str) -> None:
+    def __init__(
+        self, folder: RunFolder, config: VideoConfig, device: torch.device | str, *, offline: bool = False
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             folder: of the run.
             config: as it is now; what was fitted with which settings stands in the folder.
             device: where fields are computed.
+            offline: never fetch weights.
         """
-        self.folder, self.config, self.device = folder, config, device
-        self._edited = _Kept[tuple[EditedLayer, ...]]()
+        self.folder, self.config, self.device, self.offline = folder, config, device, offline
+        self._edited, self._flow = _Kept[tuple[EditedLayer, ...]](), _Kept[ClipFlow](1)
 
     def forget(self) -> None:
         """Read everything anew, because files have changed."""
-        for name in ("clip", "segments"):
+        for name in ("clip", "segments", "_given_flow"):
             self.__dict__.pop(name, None)
-        self._edited = _Kept()
+        self._edited, self._flow = _Kept(), _Kept(1)
 
     @cached_property
     def clip(self) -> StoredClip:
@@ -68,8 +71,25 @@ class RunFiles:
         """How many layers there are, the background included."""
         return 1 + len(self._layer_names())
 
+    def find_flow(self, rows: slice) -> ClipFlow:
+        """The motion of some frames, out of the files that were given or computed; it is not stored."""
+        if self.config.flow.files is not None:
+            return self._given_flow.between(rows.start, rows.stop)
+        return estimate_flow(self.clip.rows(rows), self.config.flow, self.device, offline=self.offline)
+
+    @cached_property
+    def _given_flow(self) -> ClipFlow:
+        """Of the whole clip: files say nothing of segments."""
+        path, clip = self.config.flow.files, self.clip
+        if path is None:
+            raise InputError("expected files of flow, none were given: name them with --flow.files")
+        return read_flow(path, frames=len(clip), height=clip.height, width=clip.width, config=self.config.flow)
+
     def flow(self, segment: int) -> ClipFlow:
-        """The motion within a segment."""
+        """The motion within a segment; that of the last one stays in memory."""
+        return self._flow.get(segment, self._read_flow)
+
+    def _read_flow(self, segment: int) -> ClipFlow:
         rows = self.rows[segment]
         return read_flow(
             self.folder.segment_path("flow", segment, ".npz"),
@@ -92,7 +112,7 @@ class RunFiles:
             else:
                 # Segments that do not overlap leave out the step from one to the next.
                 last = first + 2
-                parts.append(estimate_flow(self.clip.rows(slice(first, last)), self.config.flow, self.device))
+                parts.append(self.find_flow(slice(first, last)))
             first = last - 1
         names = ("forward", "backward", "forward_confident", "backward_confident")
         return ClipFlow(
@@ -105,12 +125,13 @@ class RunFiles:
         if not names:
             return None
         values = [
-            torch.cat(
-                [load_mask(self.folder.root / "masks" / f"layer_{n}" / f"frame_{row:05d}.png") for row in _all(rows)]
-            )
-            for n in range(1, len(names) + 1)
+            torch.cat([load_mask(self.mask_path(n, row)) for row in _all(rows)]) for n in range(1, len(names) + 1)
         ]
         return LayerMasks(values=mask_to_bytes(torch.stack(values)), names=names).shares()
+
+    def mask_path(self, layer: int, row: int) -> Path:
+        """The mask of a layer in one frame; the first layer apart from the background is 1."""
+        return self.folder.root / "masks" / f"layer_{layer}" / f"frame_{row:05d}.png"
 
     def segment(self, number: int) -> Segment:
         """A fitted segment."""
@@ -186,13 +207,13 @@ class StoredSegments(Sequence[Segment]):
 class _Kept(Generic[T]):
     """The last few of something that is costly to read."""
 
-    def __init__(self) -> None:
-        self._values: OrderedDict[int, T] = OrderedDict()
+    def __init__(self, count: int = _AT_HAND) -> None:
+        self._count, self._values = count, OrderedDict[int, T]()
 
     def get(self, number: int, read: Callable[[int], T]) -> T:
         if number not in self._values:
             # Room is made first, so that one more than are kept never stands in memory.
-            while len(self._values) >= _AT_HAND:
+            while len(self._values) >= self._count:
                 self._values.popitem(last=False)
             self._values[number] = read(number)
         self._values.move_to_end(number)

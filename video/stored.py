@@ -120,6 +120,18 @@ def store_array(frames: Iterable[TimedFrame], timeline: Timeline, folder: Path) 
     return StoredClip(folder=folder, timeline=timeline, height=height, width=width)
 
 
+def move_stored(folder: Path, source: Path) -> None:
+    """Note where the source of stored frames lies now.
+
+    Raises:
+        InputError: if the folder holds no frames, or cannot be written.
+    """
+    values = read_json(folder / _RECORD, hint="store the frames of the clip anew", error=InputError)
+    if values["timeline"]["source"] is not None:
+        values["timeline"]["source"]["path"] = str(source)
+        write_json(folder / _RECORD, values, hint=_HINT, error=InputError)
+
+
 def _write_array(path: Path, frames: Iterable[TimedFrame], count: int) -> tuple[int, int]:
     """Write a numpy file frame by frame, and return height and width."""
     shape = (0, 0)

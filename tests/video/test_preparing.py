@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.models.optical_flow import Raft_Small_Weights
 
 from maskedit.editors import Grounder, InputError, NothingFoundError
 from maskedit.video.flow import FlowConfig, estimate_flow
@@ -16,6 +17,8 @@ from maskedit.video.layers import LayersConfig
 from maskedit.video.options import FramesConfig, VideoConfig
 from maskedit.video.preparing import RunProgress, Stopwatch, flow_mark, masks_mark
 from maskedit.video.stages import VideoRun
+from maskedit.video.timeline import Timeline
+from maskedit.video.writing import write_clip
 
 
 def test_a_stopwatch_tells_what_it_is_told() -> None:
@@ -112,3 +115,62 @@ def test_a_run_whose_frames_are_lost_decodes_them_again(finished_run: Path, tmp_
     run = VideoRun(folder)
     run.prepare(slide_folder)
     assert run.reused == ["flow", "masks"] and run.fit().was_reused
+
+
+def test_masks_mended_in_place_are_taken_once(
+    tmp_path: Path, slide_folder: Path, slide: torch.Tensor, run_config: VideoConfig
+) -> None:
+    red = (slide[:, :1] > 250).to(torch.uint8) * 255
+    write_clip(tmp_path / "masks", red.expand(-1, 3, -1, -1), Timeline.steady(8, 12.0))
+    VideoRun(tmp_path / "run", replace(run_config, layers=LayersConfig(masks=(tmp_path / "masks",)))).prepare(
+        slide_folder
+    )
+    own = tmp_path / "run" / "masks" / "layer_1"
+    mended = own / "frame_00003.png"
+    shutil.copy(own / "frame_00002.png", mended)
+    config = replace(run_config, layers=LayersConfig(masks=(own,)))
+    for reused in (["frames", "flow"], ["frames", "flow", "masks"]):
+        run = VideoRun(tmp_path / "run", config)
+        run.prepare(slide_folder)
+        assert run.reused == reused
+    mended.unlink()
+    with pytest.raises(InputError, match="expected 8 masks"):
+        VideoRun(tmp_path / "run", config).prepare(slide_folder)
+
+
+def test_masks_that_are_lost_are_made_again(
+    tmp_path: Path, slide_folder: Path, slide: torch.Tensor, run_config: VideoConfig
+) -> None:
+    red = (slide[:, :1] > 250).to(torch.uint8) * 255
+    write_clip(tmp_path / "masks", red.expand(-1, 3, -1, -1), Timeline.steady(8, 12.0))
+    config = replace(run_config, layers=LayersConfig(masks=(tmp_path / "masks",)))
+    VideoRun(tmp_path / "run", config).prepare(slide_folder)
+    (tmp_path / "run" / "masks" / "layer_1" / "frame_00003.png").write_bytes(b"")
+    (tmp_path / "run" / "flow" / "segment_000.npz").write_bytes(b"")
+    for reused in (["frames"], ["frames", "flow", "masks"]):
+        run = VideoRun(tmp_path / "run", config)
+        run.prepare(slide_folder)
+        assert run.reused == reused
+    # Pictures that were copied, with other times, are the same masks.
+    for path in (tmp_path / "masks").iterdir():
+        path.touch()
+    run = VideoRun(tmp_path / "run", config)
+    run.prepare(slide_folder)
+    assert run.reused == ["frames", "flow", "masks"]
+
+
+def test_weights_that_arrive_are_another_way_to_find_flow(
+    finished_run: Path, tmp_path: Path, run_config: VideoConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def marks() -> list[str]:
+        flows = (FlowConfig(method="auto"), FlowConfig(method="dis"))
+        return [flow_mark(VideoRun(finished_run, replace(run_config, flow=flow)).files, 0) for flow in flows]
+
+    before = marks()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    name = Raft_Small_Weights.DEFAULT.url.rsplit("/", 1)[-1]
+    (tmp_path / "hub" / "checkpoints" / name).touch()
+    after = marks()
+    assert after[0] != before[0] and after[1] == before[1]

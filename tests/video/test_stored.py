@@ -11,7 +11,7 @@ import torch
 
 from maskedit.editors import InputError
 from maskedit.video.frames import TimedFrame, read_clip
-from maskedit.video.stored import open_stored, store_array, store_frames
+from maskedit.video.stored import move_stored, open_stored, store_array, store_frames
 from maskedit.video.timeline import Timeline
 
 LONG = """
@@ -120,3 +120,14 @@ def test_a_long_clip_is_never_in_memory(tmp_path: Path):
     *shape, growth = done.stdout.rsplit(maxsplit=1)
     assert shape == ["2000 120 160 (50, 3, 120, 160)"]
     assert float(growth) < 30
+
+
+def test_a_source_that_was_moved_is_found_again(video: Path, tmp_path: Path):
+    before = store_frames(video, tmp_path / "run")
+    move_stored(tmp_path / "run", tmp_path / "b.mp4")
+    after = open_stored(tmp_path / "run")
+    assert after.info is not None and after.info.path == tmp_path / "b.mp4"
+    assert after.times == before.times and torch.equal(after.rows(), before.rows())
+    store_array([TimedFrame(0.0, np.zeros((4, 4, 3), np.uint8))], Timeline.steady(1, 12.0), tmp_path / "made")
+    move_stored(tmp_path / "made", tmp_path / "b.mp4")
+    assert open_stored(tmp_path / "made").info is None
