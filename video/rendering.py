@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,27 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..editors import Image, InputError, load_mask, resize_image, save_image, side_by_side, write_json
+from ..editors import (
+    Image,
+    InputError,
+    SessionError,
+    load_mask,
+    read_json,
+    resize_image,
+    save_image,
+    side_by_side,
+    write_json,
+)
 from .composite import EditedFrames, mask_and_edit_frames
 from .editing import EditedLayer
 from .fitting import summarize_fit
-from .flow import ClipFlow
 from .frames import frames_of, shrink
 from .metrics import Mean, warp_difference
+from .options import options_to_record
 from .preparing import Report, Stopwatch
-from .run import HINT, describe_source
+from .run import HINT, describe_source, fingerprint
 from .run_files import RunFiles
+from .timeline import timeline_to_record
 from .writing import ClipWriter
 
 _PIXELS_AT_ONCE = 1 << 21
@@ -70,12 +81,13 @@ def render_clip(files: RunFiles, output: Path, report: Report | None) -> RenderS
     Raises:
         InputError: if the source has gone or changed, or the output cannot be written.
     """
-    config, timeline = files.config.render, files.clip.timeline
+    config, timeline, note = files.config.render, files.clip.timeline, lost_sound(files)
+    file = config.file if note is None else replace(config.file, sound=False)
     watch, measures = Stopwatch("render", report), _Measures(files)
     beside = files.folder.root / "render" / "side_by_side.mp4" if config.side_by_side else None
     with ExitStack() as stack:
-        writer = stack.enter_context(ClipWriter(output, timeline, config=config.file))
-        second = stack.enter_context(ClipWriter(beside, timeline, config=config.file)) if beside else None
+        writer = stack.enter_context(ClipWriter(output, timeline, config=file))
+        second = stack.enter_context(ClipWriter(beside, timeline, config=file)) if beside else None
         for numbers, source in _read_chunks(files):
             done = edit_chunk(files, numbers, source)
             measures.take(numbers, source, done)
@@ -92,7 +104,7 @@ def render_clip(files: RunFiles, output: Path, report: Report | None) -> RenderS
         side_by_side=beside,
         codec=written.codec,
         sound=written.sound,
-        warnings=written.warnings,
+        warnings=written.warnings if note is None else (*written.warnings, note),
         frames=written.frames,
         psnr=round(summarize_fit(files, was_reused=True).mean_psnr, 4),
         **measures.values(),
@@ -100,6 +112,46 @@ def render_clip(files: RunFiles, output: Path, report: Report | None) -> RenderS
     )
     write_json(files.folder.root / "render" / "render.json", asdict(summary), hint=HINT)
     return summary
+
+
+def render_mark(files: RunFiles, output: Path, *, with_sound: bool = True) -> str:
+    """What decides the rendered clip; where its source lies does not."""
+    folder, timeline = files.folder, timeline_to_record(files.clip.timeline)
+    if timeline["source"] is not None:
+        del timeline["source"]["path"]
+    options = options_to_record(files.config.render)
+    before = [folder.mark_of("edit"), folder.mark_of("frames")]
+    return fingerprint("render", before, timeline, options, str(output.resolve()), with_sound)
+
+
+def find_rendered(files: RunFiles, output: Path) -> RenderSummary | None:
+    """What an earlier render made of the same; None = there is none, or not all of it is there."""
+    folder = files.folder
+    # What was rendered with sound stays good when the source has gone; without it, only until the source is back.
+    marks = {render_mark(files, output), render_mark(files, output, with_sound=lost_sound(files) is None)}
+    if folder.mark_of("render") not in marks or not output.exists():
+        return None
+    try:
+        record = read_json(folder.root / "render" / "render.json", hint="choose another --output")
+        summary = record_to_summary(record)
+    except (SessionError, KeyError, TypeError):
+        return None
+    beside = [path for path in (summary.strip, summary.side_by_side) if path is not None]
+    if not folder.holds("output", describe_source(output)) or not all(path.is_file() for path in beside):
+        return None
+    return replace(summary, was_reused=True)
+
+
+def lost_sound(files: RunFiles) -> str | None:
+    """Why the sound of the source is left out although the clip needs nothing else of it; None = it is not."""
+    config, info = files.config.render, files.clip.info
+    if config.size != "working" or not config.file.sound or info is None or not info.has_audio:
+        return None
+    try:
+        check_source(files)
+    except InputError:
+        return f"sound is left out: {info.path} has gone or changed since it was fitted"
+    return None
 
 
 def record_to_summary(record: Mapping[str, Any]) -> RenderSummary:
@@ -207,7 +259,6 @@ class _Measures:
         self._outside, self._masked = Mean(), Mean()
         self._warp = {"source": Mean(), "edited": Mean()}
         self._last: dict[str, Tensor] | None = None
-        self._flow: tuple[int, ClipFlow] | None = None
 
     def take(self, numbers: range, source: UInt8[Tensor, "frame 3 height width"], done: EditedFrames) -> None:
         inside, everywhere = done.mask[:, 0] > 0, torch.ones_like(done.mask[:, 0], dtype=torch.bool)
@@ -228,10 +279,8 @@ class _Measures:
                 holding = segment
         if holding < 0:
             return
-        if self._flow is None or self._flow[0] != holding:
-            self._flow = (holding, self._files.flow(holding))
-        pair = number - rows[holding].start
-        flow, trusted = self._flow[1].forward[pair, None], self._flow[1].forward_confident[pair, None]
+        pair, motion = number - rows[holding].start, self._files.flow(holding)
+        flow, trusted = motion.forward[pair, None], motion.forward_confident[pair, None]
         for name, mean in self._warp.items():
             mean.add(warp_difference(before[name], after[name], flow), trusted)
 

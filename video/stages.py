@@ -5,21 +5,20 @@ that decides it has changed, and everything that follows from it too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..editors import Captions, Editor, Grounder, InputError, Instruction, SessionError, read_json
+from ..editors import Captions, Editor, Grounder, InputError, Instruction, SessionError
 from .edit_run import EditOrder, EditSummary, edit_run
 from .editing import Arrange
 from .fitting import FitSummary, check_quality, fit_segments, forget_outdated, summarize_fit
 from .frame_mask import FrameMask
 from .options import VideoConfig, options_to_record, record_to_options
 from .preparing import Report, Stage, prepare_flow, prepare_frames, prepare_masks, prepare_segments
-from .rendering import RenderSummary, record_to_summary, render_clip
-from .run import RunFolder, describe_source, fingerprint
+from .rendering import RenderSummary, find_rendered, lost_sound, render_clip, render_mark
+from .run import RunFolder, describe_source
 from .run_files import RunFiles
 from .stored import StoredClip
 
@@ -36,20 +35,28 @@ def saved_config(folder: Path) -> VideoConfig:
 class VideoRun:
     """A clip on its way from the source to the result."""
 
-    def __init__(self, folder: Path, config: VideoConfig | None = None, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: VideoConfig | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        offline: bool = False,
+    ) -> None:
         """A new run, or one that goes on.
 
         Args:
             folder: the run's.
             config: settings; None = those that it was prepared with.
             device: where fields are fitted and rendered.
+            offline: never fetch weights of the flow's network.
 
         Raises:
             SessionError: if the folder is damaged, or holds no run and there is no config.
             InputError: if it holds something else.
         """
         self.folder = folder
-        self.files = RunFiles(RunFolder(folder), config or saved_config(folder), device)
+        self.files = RunFiles(RunFolder(folder), config or saved_config(folder), device, offline=offline)
         self.reused: list[Stage] = []
         """Stages that were asked for and found finished."""
 
@@ -89,6 +96,8 @@ class VideoRun:
             self._note("flow", prepare_flow(files, report))
             self._note("masks", prepare_masks(files, grounder, about_grounder, report))
             forget_outdated(files)
+            # Flow that was given is held for the whole clip.
+            files.forget()
         return files.clip
 
     def fit(self, report: Report | None = None) -> FitSummary:
@@ -181,9 +190,8 @@ class VideoRun:
         """
         files, folder = self.files, self.files.folder
         with folder.lock():
-            edited = folder.mark_of("edit")
             # An edit of fields that were fitted anew since lies elsewhere in them.
-            if edited is None or not folder.holds("edited_fit", folder.mark_of("fit")):
+            if folder.mark_of("edit") is None or not folder.holds("edited_fit", folder.mark_of("fit")):
                 raise SessionError(
                     f"nothing is edited in {self.folder} yet: run `maskedit video edit {self.folder}` first"
                 )
@@ -191,12 +199,12 @@ class VideoRun:
             output = output or self.folder / f"{source.stem}_edited.mp4"
             if output.resolve() == source:
                 raise InputError(f"the result would replace the clip {source}: choose another --output")
-            mark = fingerprint("render", edited, options_to_record(files.config.render), str(output.resolve()))
-            if folder.is_done("render", mark) and output.exists() and folder.holds("output", describe_source(output)):
-                record = read_json(self.folder / "render" / "render.json", hint="choose another --output")
+            known = find_rendered(files, output)
+            if known is not None:
                 self._note("render", True)
-                return replace(record_to_summary(record), was_reused=True)
+                return known
             folder.begin("render")
+            mark = render_mark(files, output, with_sound=lost_sound(files) is None)
             summary = render_clip(files, output, report)
             folder.store(output=describe_source(output))
             folder.finish("render", mark)

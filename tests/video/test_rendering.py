@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from maskedit.editors import InputError, load_image
+from maskedit.editors import Editor, InputError, load_image
+from maskedit.video.fit import FitConfig
 from maskedit.video.frames import read_clip
 from maskedit.video.metrics import warp_error
 from maskedit.video.options import FramesConfig, RenderConfig, VideoConfig
@@ -72,6 +75,32 @@ def test_a_source_that_has_gone_is_needed_only_at_its_own_size(
     done = working.render(tmp_path / "out")
     assert read_clip(done.output, size=None).frames.shape == (8, 3, 32, 48)
     assert done.side_by_side is not None and read_clip(done.side_by_side, size=None).frames.shape == (8, 3, 32, 96)
+
+
+def test_sound_is_left_out_where_the_source_has_gone(
+    tmp_path: Path,
+    slide: torch.Tensor,
+    make_video: Callable[..., Path],
+    red_editor: Editor,
+    run_config: VideoConfig,
+    run_edit: dict[str, Any],
+) -> None:
+    source = make_video(tmp_path / "a.mp4", frames=list(slide.permute(0, 2, 3, 1).numpy()), sound="aac")
+    config = replace(run_config, fit=FitConfig(steps=5), accept_quality=True, render=RenderConfig(size="working"))
+    run = VideoRun(tmp_path / "run", config)
+    run.prepare(source)
+    run.fit()
+    run.edit(lambda: red_editor, **run_edit)
+    source.rename(tmp_path / "gone.mp4")
+    done = run.render()
+    assert done.sound == "left out" and done.warnings[-1].endswith("a.mp4 has gone or changed since it was fitted")
+    assert run.render().was_reused
+    (tmp_path / "gone.mp4").rename(source)
+    assert run.render().sound == "copied"
+    source.unlink()
+    # What was rendered with sound is not made again without.
+    again = run.render()
+    assert again.was_reused and again.sound == "copied"
 
 
 def test_frames_fitted_small_are_rendered_large(

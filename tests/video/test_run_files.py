@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskedit.editors import InputError
+from maskedit.editors import InputError, ModelError
 from maskedit.video.flow import FlowConfig, estimate_flow
+from maskedit.video.flow_files import write_flow
 from maskedit.video.layers import LayersConfig
 from maskedit.video.options import VideoConfig
 from maskedit.video.segments import SegmentConfig
@@ -49,6 +50,37 @@ def test_flow_of_any_frames_is_that_of_the_clip(
     whole = estimate_flow(slide, FlowConfig(method="dis")).between(start, stop)
     for name in ("forward", "backward", "forward_confident", "backward_confident"):
         assert torch.equal(getattr(found, name), getattr(whole, name)), name
+
+
+def test_given_flow_is_cut_where_segments_do_not_overlap(
+    tmp_path: Path, slide_folder: Path, slide: torch.Tensor, run_config: VideoConfig
+) -> None:
+    whole = estimate_flow(slide, FlowConfig(method="dis"))
+    whole.forward[:] = torch.arange(7.0).view(7, 1, 1, 1)
+    write_flow(tmp_path / "flow.npz", whole)
+    flow, segments = FlowConfig(files=tmp_path / "flow.npz"), SegmentConfig(length=4, overlap=0)
+    run = VideoRun(tmp_path / "run", replace(run_config, flow=flow, segments=segments))
+    run.prepare(slide_folder)
+    assert torch.equal(run.files.flow_between(2, 7).forward, whole.forward[2:6])
+
+
+def test_flow_of_the_last_segment_is_read_once(finished_run: Path) -> None:
+    files = VideoRun(finished_run).files
+    assert files.flow(0) is files.flow(0)
+    second = files.flow(1)
+    assert files.flow(1) is second
+    files.forget()
+    assert files.flow(1) is not second
+
+
+def test_nothing_is_fetched_offline(
+    tmp_path: Path, slide_folder: Path, run_config: VideoConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: pytest.fail("it is fetched"))
+    run = VideoRun(tmp_path / "run", replace(run_config, flow=FlowConfig(method="raft")), offline=True)
+    with pytest.raises(ModelError, match="offline was asked for"):
+        run.prepare(slide_folder)
 
 
 def test_masks_come_back_as_shares(

@@ -18,6 +18,7 @@ from maskedit.editors import Editor, InputError, SessionError
 from maskedit.video.fit import FitConfig
 from maskedit.video.fitting import QualityError
 from maskedit.video.flow import FlowConfig
+from maskedit.video.frames import probe_clip
 from maskedit.video.layers import LayersConfig
 from maskedit.video.options import FramesConfig, RenderConfig, VideoConfig
 from maskedit.video.preparing import RunProgress
@@ -125,6 +126,26 @@ def test_a_changed_setting_repeats_what_follows_from_it(
     assert saved_config(run_folder) == run.config
 
 
+def test_other_times_of_the_same_pictures_are_rendered_anew(run_folder: Path, slide_folder: Path) -> None:
+    config = saved_config(run_folder)
+    before = VideoRun(run_folder).render()
+    run = VideoRun(run_folder, replace(config, frames=replace(config.frames, fps=6.0)))
+    run.prepare(slide_folder)
+    run.fit()
+    done = run.render()
+    assert run.reused == ["flow", "masks", "fit"] and done.output == before.output
+    assert probe_clip(done.output).end == pytest.approx(8 / 6, abs=1e-3)
+
+
+def test_a_render_that_lost_a_file_is_made_again(run_folder: Path) -> None:
+    run = VideoRun(run_folder, replace(saved_config(run_folder), render=RenderConfig(side_by_side=True)))
+    for name in ("strip.png", "side_by_side.mp4", "render.json"):
+        assert not run.render().was_reused
+        assert run.render().was_reused
+        (run_folder / "render" / name).unlink()
+    assert not run.render().was_reused
+
+
 def test_another_seed_makes_another_edit_and_render(
     run_folder: Path, red_editor: Editor, run_edit: dict[str, Any]
 ) -> None:
@@ -222,7 +243,9 @@ def test_a_run_of_another_clip_is_refused(run_folder: Path, tmp_path: Path, slid
         VideoRun(run_folder).prepare(tmp_path / "other")
 
 
-def test_a_clip_that_was_moved_is_known_again(tmp_path: Path, source: Path, run_config: VideoConfig) -> None:
+def test_a_clip_that_was_moved_is_known_again(
+    tmp_path: Path, source: Path, red_editor: Editor, run_config: VideoConfig, run_edit: dict[str, Any]
+) -> None:
     VideoRun(tmp_path / "run", run_config).prepare(source)
     (tmp_path / "elsewhere").mkdir()
     moved = source.rename(tmp_path / "elsewhere" / "slide")
@@ -230,6 +253,12 @@ def test_a_clip_that_was_moved_is_known_again(tmp_path: Path, source: Path, run_
     run.prepare(moved)
     assert run.reused == ["frames", "flow", "masks"]
     assert run.files.folder.value("source")["path"] == str(moved.resolve())
+    run.fit()
+    run.edit(lambda: red_editor, **run_edit)
+    assert run.render(tmp_path / "out").frames == 8
+    again = VideoRun(tmp_path / "run", run_config)
+    again.prepare(moved.rename(tmp_path / "slide"))
+    assert again.render(tmp_path / "out").was_reused
 
 
 def test_a_touched_clip_is_read_again_and_not_fitted_again(
