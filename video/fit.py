@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..editors import Image, InputError, OptimizeConfig, OptimizeProgress, SessionError, optimize
+from ..editors import Image, InputError, OptimizeConfig, OptimizeProgress, SessionError, optimize, write_atomic
 from .canonical import CanonicalImage, canonical_image
 from .fields import (
     CanonicalField,
@@ -154,13 +154,15 @@ class ClipFit:
         return -10 * torch.cat(errors).clamp(min=1e-10).log10().cpu()
 
     def save(self, path: Path) -> None:
-        """Write the fields, in one move."""
+        """Write the fields, in one move.
+
+        Raises:
+            SessionError: if the disk refuses.
+        """
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.parameters().items()}
         about = {"config": asdict(self.config), "shape": asdict(self.shape), "layers": len(self.layers)}
-        partial = path.with_name(f"{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"fit": json.dumps(about)})
-        partial.replace(path)
+        data = save(tensors, metadata={"fit": json.dumps(about)})
+        write_atomic(path, lambda file: file.write(data), hint="free some space, then run the same command again")
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> "ClipFit":

@@ -1,19 +1,23 @@
 """The second part of a run: fields for every segment, and how faithful they are."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from ..editors import MaskeditError, read_json, write_json
+from ..editors import MaskeditError, SessionError, read_json, write_json
 from .fit import FitProgress, fit_clip
 from .options import options_to_record
 from .preparing import Report, Stopwatch
-from .run import HINT, fingerprint
+from .run import HINT, fingerprint, fingerprint_file
 from .run_files import RunFiles
 from .segments import Segment
 
 _NAMED = 3
 """Worst frames that are named."""
+_PICTURES = (".png", "_seen.png")
+"""Endings of what `RunFiles.save_canonical` writes."""
 
 
 class QualityError(MaskeditError):
@@ -75,7 +79,7 @@ def fit_segments(files: RunFiles, report: Report | None) -> FitSummary:
     watch = Stopwatch("fit", report)
     for number in range(count):
         mark = fit_mark(files, number)
-        if folder.is_done(f"fit_{number}", mark) and folder.segment_path("fit", number, ".safetensors").is_file():
+        if folder.is_done(f"fit_{number}", mark) and _has_fields(files, number):
             continue
         if reused:
             folder.begin("fit")
@@ -84,7 +88,9 @@ def fit_segments(files: RunFiles, report: Report | None) -> FitSummary:
         folder.begin(f"fit_{number}")
         _fit_segment(files, number, mark, watch)
         folder.finish(f"fit_{number}", mark)
-    whole = fingerprint("fit", [folder.mark_of(f"fit_{number}") for number in range(count)])
+    # On a GPU, the same fit done again gives other fields: what is edited depends on them.
+    fields = [_record(files, number).get("fields") for number in range(count)]
+    whole = fingerprint("fit", [folder.mark_of(f"fit_{number}") for number in range(count)], fields)
     if not folder.is_done("fit", whole):
         _write_summary(files)
         folder.finish("fit", whole)
@@ -122,6 +128,22 @@ def check_quality(files: RunFiles) -> None:
         raise QualityError(summary.mean_psnr, minimum=config.minimum_psnr, worst=summary.worst)
 
 
+def _has_fields(files: RunFiles, number: int) -> bool:
+    """Whether the files of a fitted segment can be read; a power cut may leave empty ones."""
+    pictures = [files.layer_path("canonical", number, n, end) for n in range(files.layers) for end in _PICTURES]
+    try:
+        _record(files, number)
+        with safe_open(files.folder.segment_path("fit", number, ".safetensors"), framework="pt") as fields:
+            is_fit = "fit" in (fields.metadata() or {})
+    except (OSError, SafetensorError, SessionError):
+        return False
+    return is_fit and all(path.is_file() and path.stat().st_size > 0 for path in pictures)
+
+
+def _record(files: RunFiles, number: int) -> dict[str, Any]:
+    return read_json(files.folder.segment_path("fit", number, ".json"), hint="run the same command again")
+
+
 def _fit_segment(files: RunFiles, number: int, mark: str, watch: Stopwatch) -> None:
     folder, rows, config, began = files.folder, files.rows[number], files.config.fit, watch.seconds
     # The name says which fit the state is of: that of other settings would be gone on with just as well.
@@ -140,13 +162,15 @@ def _fit_segment(files: RunFiles, number: int, mark: str, watch: Stopwatch) -> N
     for layer in range(len(fit.layers)):
         files.save_canonical(number, layer, segment.canonical(layer))
     psnr = fit.psnr(frames, masks)
-    fit.save(folder.segment_path("fit", number, ".safetensors"))
+    fields = folder.segment_path("fit", number, ".safetensors")
+    fit.save(fields)
     record = {
         "rows": [rows.start, rows.stop],
         "psnr": [round(value, 4) for value in psnr.tolist()],
         "steps": config.steps,
         "field": config.field,
         "flow": flow.method,
+        "fields": fingerprint_file(fields),
         "parameters": sum(each.numel() for each in fit.parameters().values()),
         "seconds": round(watch.seconds - began, 3),
         "torch": torch.__version__,
@@ -156,6 +180,5 @@ def _fit_segment(files: RunFiles, number: int, mark: str, watch: Stopwatch) -> N
 
 
 def _write_summary(files: RunFiles) -> None:
-    paths = [files.folder.segment_path("fit", number, ".json") for number in range(len(files.rows))]
-    content = {"segments": [read_json(path, hint="run the same command again") for path in paths]}
+    content = {"segments": [_record(files, number) for number in range(len(files.rows))]}
     write_json(files.folder.root / "fit.json", content, hint=HINT)

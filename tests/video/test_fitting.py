@@ -4,11 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from maskedit.editors import SessionError
-from maskedit.video.fit import FitConfig
+from maskedit.video.fit import ClipFit, FitConfig, fit_clip
 from maskedit.video.fitting import FitSummary, QualityError, check_quality, fit_mark, summarize_fit
 from maskedit.video.options import VideoConfig
 from maskedit.video.stages import VideoRun
@@ -74,3 +76,35 @@ def test_an_unfinished_fit_has_no_summary(tmp_path: Path, slide_folder: Path, ru
     run.prepare(slide_folder)
     with pytest.raises(SessionError, match="not fitted to the end"):
         run.fit_summary()
+
+
+@pytest.mark.parametrize(
+    "name", ["fit/segment_001.safetensors", "fit/segment_001.json", "canonical/segment_001_layer_0.png"]
+)
+def test_empty_files_are_made_again(finished_run: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (folder / name).write_bytes(b"")
+    assert not VideoRun(folder).fit().was_reused
+    assert (folder / name).stat().st_size > 0 and VideoRun(folder).fit().was_reused
+
+
+def test_other_fields_are_another_fit(
+    finished_run: Path, tmp_path: Path, run_config: VideoConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    before = VideoRun(folder).files.folder.mark_of("fit")
+    (folder / "fit" / "segment_001.safetensors").unlink()
+    VideoRun(folder).fit()
+    assert VideoRun(folder).files.folder.mark_of("fit") == before
+    (folder / "fit" / "segment_001.safetensors").unlink()
+
+    # As a GPU does: the same settings end in slightly other fields.
+    def fit_otherwise(*given: Any, **options: Any) -> ClipFit:
+        fit = fit_clip(*given, **options)
+        with torch.no_grad():
+            next(iter(fit.parameters().values())).add_(1e-3)
+        return fit
+
+    monkeypatch.setattr("maskedit.video.fitting.fit_clip", fit_otherwise)
+    VideoRun(folder).fit()
+    assert VideoRun(folder).files.folder.mark_of("fit") != before
