@@ -20,7 +20,7 @@ TRACEBACK_VARIABLE = "MASKEDIT_TRACEBACK"
 _REFUSED = 2
 """How the parser ends the program where arguments make no sense."""
 _ABOUT = (
-    "Edit pictures and 3D scenes by instruction, and keep what was not asked to change. Scenes are edited by "
+    "Edit pictures, clips and 3D scenes by instruction, and keep what was not asked to change. Scenes are edited by "
     f"`ns-train maskedit`. Errors are one line; --traceback or {TRACEBACK_VARIABLE}=1 shows where they come from."
 )
 
@@ -51,7 +51,7 @@ COMMANDS = {
         about="Learn an instruction from pairs of pictures before and after an edit.",
         parts={"learn": "BrushLearnCommand", "show": "BrushShowCommand"},
     ),
-    "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures and a scene of the blocks world; a report."),
+    "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures, a scene and a clip of blocks; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
     "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),
     "doctor": _Entry(module="doctor", name="DoctorCommand", about="Tell what is installed, and what is missing."),

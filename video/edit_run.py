@@ -77,7 +77,6 @@ def edit_run(files: RunFiles, editor: Callable[[], Editor], order: EditOrder, re
     mark = fingerprint("edit", folder.mark_of("fit"), asked)
     reused = folder.is_done("edit", mark)
     if not reused:
-        folder.begin("edit")
         files.forget()
         watch = Stopwatch("edit", report)
         watch.tell(0, 1)
@@ -91,6 +90,8 @@ def edit_run(files: RunFiles, editor: Callable[[], Editor], order: EditOrder, re
             arrange=order.arrange,
             only_layers=order.only_layers,
         )
+        # Only now: an edit that is refused leaves the one before as it was.
+        folder.begin("edit")
         _store(files, edited, asked, watch)
         folder.store(edited_fit=folder.mark_of("fit"))
         folder.finish("edit", mark)

@@ -47,14 +47,15 @@ def test_a_painted_mask_decides_where(
 
 
 def test_an_edit_that_breaks_off_is_not_taken_for_done(
-    finished_run: Path, tmp_path: Path, red_editor: Editor, run_edit: dict[str, Any]
+    finished_run: Path, tmp_path: Path, red_editor: Editor, run_edit: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost() -> Editor:
+    def lost(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     run = VideoRun(Path(shutil.copytree(finished_run, tmp_path / "run")))
-    with pytest.raises(KeyboardInterrupt):
-        run.edit(lost, **run_edit, seed=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("maskedit.video.edit_run.write_json", lost)
+        run.edit(lambda: red_editor, **run_edit, seed=1)
     with pytest.raises(SessionError, match="nothing is edited"):
         VideoRun(run.folder).render()
     assert not VideoRun(run.folder).edit(lambda: red_editor, **run_edit).was_reused
@@ -80,3 +81,16 @@ def test_whatever_decides_the_edit_is_recorded() -> None:
 def test_a_mask_of_one_instruction_is_refused() -> None:
     with pytest.raises(InputError, match="paint one mask for all, on a frame"):
         EditOrder(instructions=(replace(BLUE, mask=torch.ones(1, 1, 8, 8)),), settings={})
+
+
+def test_a_refused_edit_leaves_the_one_before(finished_run: Path, tmp_path: Path, run_edit: dict[str, Any]) -> None:
+    run = VideoRun(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    before = (run.folder / "edit" / "edit.json").read_bytes()
+
+    def refuse() -> Editor:
+        raise InputError("no such thing")
+
+    with pytest.raises(InputError, match="no such thing"):
+        run.edit(refuse, **{**run_edit, "seed": 9})
+    assert (run.folder / "edit" / "edit.json").read_bytes() == before
+    assert run.render(tmp_path / "again.gif").frames > 1
