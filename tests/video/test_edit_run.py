@@ -53,9 +53,10 @@ def test_an_edit_that_breaks_off_is_not_taken_for_done(
         raise KeyboardInterrupt
 
     run = VideoRun(Path(shutil.copytree(finished_run, tmp_path / "run")))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("maskedit.video.edit_run.write_json", lost)
-        run.edit(lambda: red_editor, **run_edit, seed=1)
+        with pytest.raises(KeyboardInterrupt):
+            run.edit(lambda: red_editor, **run_edit, seed=1)
     with pytest.raises(SessionError, match="nothing is edited"):
         VideoRun(run.folder).render()
     assert not VideoRun(run.folder).edit(lambda: red_editor, **run_edit).was_reused
