@@ -78,7 +78,11 @@ def holds_only_frames(folder: Path) -> bool:
     """Whether a folder is empty, or one of `PictureSink`: nothing of anybody else would be lost with it."""
     if not folder.is_dir():
         return False
-    return all(p.is_file() and (_FRAME_FILE.fullmatch(p.name) or p.name == TIMES_FILE) for p in folder.iterdir())
+    held = list(folder.iterdir())
+    # Other programs number frames alike; the times that lie beside them are this sink's alone.
+    if held and not (folder / TIMES_FILE).is_file():
+        return False
+    return all(p.is_file() and (_FRAME_FILE.fullmatch(p.name) or p.name == TIMES_FILE) for p in held)
 
 
 class PictureSink:

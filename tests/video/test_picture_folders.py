@@ -99,6 +99,12 @@ def test_written_times_come_back(tmp_path: Path):
     assert not holds_only_frames(folder / "notes.txt")
 
 
+def test_frames_of_another_program_are_not_taken_for_ours(tmp_path: Path):
+    assert holds_only_frames(tmp_path)
+    write(tmp_path, "frame_00001.png")
+    assert not holds_only_frames(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
