@@ -96,8 +96,8 @@ def _edit_chunk(
         for layer, content in enumerate(layers):
             if not bool((content.mask > 0).any()):
                 continue
-            mask, towards = _layer_change(values[rows], own, segment, layer, content, transfer)
-            change[rows] += weight * (mask * towards).to(change.device)
+            mask, moved = _layer_change(values[rows], own, segment, layer, content, transfer)
+            change[rows] += weight * moved.to(change.device)
             inside[rows] += weight * mask.to(inside.device)
     # Where nothing changes the sum is exactly what the frame was: bytes survive the way through floats.
     return ((values + change) * 255).clamp(0, 255).round().to(torch.uint8), inside.clamp(max=1)
@@ -111,14 +111,21 @@ def _layer_change(
     content: EditedLayer,
     transfer: Transfer,
 ) -> tuple[Float[Tensor, "frame 1 height width"], Float[Tensor, "frame 3 height width"]]:
-    """Where a layer changes some frames of its segment, and by how much it would if it covered them."""
+    """How far some frames of a segment follow one of its layers, and by how much that changes them.
+
+    The edited picture is blended by its mask already: to multiply by the mask again would be to blend twice.
+    """
     fit, size = segment.fit, (frames.shape[-2], frames.shape[-1])
     places = canonical_places(fit.offsets(layer, rows, size), fit.shape)
-    mask = sample_pixels(content.mask.to(fit.device), places)
-    own = segment.mask(layer)
-    if own is not None:
-        mask = mask * resize_image(own[rows], *size).to(fit.device)
-    picture = sample_pixels(content.edited.to(fit.device), places)
+    edited, original, inside = (each.to(fit.device) for each in (content.edited, content.original, content.mask))
+    mask = sample_pixels(inside, places)
     if transfer == "replace":
-        return mask, picture - frames.to(fit.device)
-    return mask, picture - sample_pixels(content.original.to(fit.device), places)
+        # Without the original's part of the blend; that part is the frame's here.
+        change = sample_pixels((edited - (1 - inside) * original) * (inside > 0), places) - mask * frames.to(fit.device)
+    else:
+        change = sample_pixels((edited - original) * (inside > 0), places)
+    own = segment.mask(layer)
+    if own is None:
+        return mask, change
+    share = resize_image(own[rows], *size).to(fit.device)
+    return mask * share, change * share

@@ -25,6 +25,7 @@ from ..editors import (
     Instruction,
     Mask,
     NothingFoundError,
+    composite,
 )
 from .canonical import CanonicalImage
 from .fields import FieldShape
@@ -44,9 +45,9 @@ class EditedLayer:
 
     original: Image
     edited: Image
-    """Equal to the original where no frame looks."""
+    """Blended with the original by the mask; equal to it where no frame looks."""
     mask: Mask
-    """Where it changed; 0 where no frame looks."""
+    """How far it is the edit, in [0, 1]; 0 where no frame looks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,9 @@ class EditedClip:
     traces: tuple[EditTrace, ...]
     """How it came about: one for a sheet, one for each canonical image otherwise."""
     sheet: Image
-    """All canonical images in one picture."""
+    """All canonical images that may change, in one picture."""
     sheet_mask: Mask
-    """The mask of it; without `only_layers`."""
+    """The mask of it."""
     sheet_edited: Image
     """The same, edited."""
 
@@ -87,7 +88,7 @@ def edit_segments(
         captions: before and after, for editors that read them; () = the language processor writes them.
         mask: where anything may change, painted on one frame; None = the editor decides.
         arrange: in one picture or each alone.
-        only_layers: layers that may change, counted from 0 = the first; None = all.
+        only_layers: layers that may change, counted from 0 = the first; None = all. Others are not shown to the editor.
         keep_scale: whether the editor sees things as large as it would in a frame, by working at a larger size; else
             the sheet is shrunk to the editor's own size. A sheet of very many pictures is shrunk all the same.
 
@@ -96,18 +97,18 @@ def edit_segments(
         InputError: if the mask marks nothing, or there is no such layer.
     """
     layers = len(segments[0].fit.layers)
-    if only_layers is not None and not set(only_layers) <= set(range(layers)):
-        raise InputError(f"expected layers from 0 to {layers - 1}, got {sorted(only_layers)}: name other layers")
-    places = [(n, layer) for n in range(len(segments)) for layer in range(layers)]
+    named = sorted(set(range(layers) if only_layers is None else only_layers))
+    if not named or not set(named) <= set(range(layers)):
+        raise InputError(f"expected layers from 0 to {layers - 1}, got {named}: name other layers")
+    # What may not change is kept out of the sheet, or else an editor could find what it looks for there and only there.
+    places = [(n, layer) for n in range(len(segments)) for layer in named]
     shown = [segments[n].canonical(layer) for n, layer in places]
     pictures = [_cut(each.image, each) for each in shown]
     masks = None
     if mask is not None:
         carried = carry_mask(mask, segments)
         masks = [_cut(carried[n][layer], each) for (n, layer), each in zip(places, shown, strict=True)]
-    chosen = [only_layers is None or layer in only_layers for _, layer in places]
-    if masks is not None and not any(bool((m > 0).any()) for m, may in zip(masks, chosen, strict=True) if may):
-        named = sorted(only_layers or range(layers))
+    if masks is not None and not any(bool((each > 0).any()) for each in masks):
         raise InputError(f"the mask marks nothing of the layers {named}: choose others, or another mask")
     sheet = lay_out(pictures)
     task = _Task(editor, tuple(instructions), tuple(captions), seed, segments[0].fit.shape if keep_scale else None)
@@ -115,15 +116,14 @@ def edit_segments(
         result = task.run(sheet.image, None if masks is None else sheet.join(masks))
         whole, whole_mask, traces = result.image, result.mask, (result.trace,)
     else:
-        whole, whole_mask, traces = _edit_alone(task, sheet, pictures, masks, chosen)
-    layers_edited = [
-        _finish(each, edited, found if may_change else torch.zeros_like(found))
-        for each, edited, found, may_change in zip(
-            shown, sheet.apart(whole), sheet.apart(whole_mask), chosen, strict=True
-        )
-    ]
+        whole, whole_mask, traces = _edit_alone(task, sheet, pictures, masks)
+    parts = zip(places, shown, sheet.apart(whole), sheet.apart(whole_mask), strict=True)
+    changed = {place: _finish(each, edited, found) for place, each, edited, found in parts}
     return EditedClip(
-        segments=tuple(tuple(layers_edited[n * layers : (n + 1) * layers]) for n in range(len(segments))),
+        segments=tuple(
+            tuple(changed.get((n, layer)) or _leave(segment.canonical(layer)) for layer in range(layers))
+            for n, segment in enumerate(segments)
+        ),
         traces=traces,
         sheet=sheet.image,
         sheet_mask=whole_mask,
@@ -157,7 +157,11 @@ class _Task:
             scale=scale,
         )
         result = self.editor.edit(request)
-        return replace(result, image=result.image.to(picture.device), mask=result.mask.to(picture.device))
+        image, where = result.image.to(picture.device), result.mask.to(picture.device)
+        if not torch.equal(image * (where == 0), picture * (where == 0)):
+            # An editor that was told to keep nothing has not blended by its mask either.
+            image = composite(image, picture, where)
+        return replace(result, image=image, mask=where)
 
 
 def _edit_alone(
@@ -165,15 +169,14 @@ def _edit_alone(
     sheet: Sheet,
     pictures: Sequence[Float[Tensor, "1 3 _ _"]],
     masks: Sequence[Float[Tensor, "1 1 _ _"]] | None,
-    chosen: Sequence[bool],
 ) -> tuple[Image, Mask, tuple[EditTrace, ...]]:
-    """Edit each chosen picture by itself; one that does not show what is looked for stays as it is."""
+    """Edit each picture by itself; one that does not show what is looked for stays as it is."""
     edited, found = list(pictures), [torch.zeros_like(picture[:, :1]) for picture in pictures]
     traces: list[EditTrace] = []
     missing: NothingFoundError | None = None
     for number, picture in enumerate(pictures):
         mask = None if masks is None else masks[number]
-        if not chosen[number] or (mask is not None and not bool((mask > 0).any())):
+        if mask is not None and not bool((mask > 0).any()):
             continue
         try:
             result = task.run(picture, mask)
@@ -204,6 +207,11 @@ def _finish(shown: CanonicalImage, edited: Image, mask: Mask) -> EditedLayer:
     seen = shown.seen
     both = _spread(torch.cat([change, where], 1) * seen, seen)
     return EditedLayer(original=shown.image, edited=shown.image + both[:, :3], mask=both[:, 3:])
+
+
+def _leave(shown: CanonicalImage) -> EditedLayer:
+    """A canonical image that may not change."""
+    return EditedLayer(original=shown.image, edited=shown.image, mask=torch.zeros_like(shown.image[:, :1]))
 
 
 def _spread(

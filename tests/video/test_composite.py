@@ -87,6 +87,33 @@ def test_replacing_and_adding_agree_where_the_fields_are_exact(make_segment: Mak
     assert not torch.equal(replaced, frames)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_soft_mask_blends_once(make_segment: Make, scene: torch.Tensor, share: float) -> None:
+    # What editors give back: half of a picture brighter by 0.4 and half of the original.
+    soft = 0.5 * part(20, 18, 34, 30)
+    layer = EditedLayer(original=scene * 0.5, edited=scene * 0.5 + soft * 0.4, mask=soft)
+    masks = torch.stack([torch.full((2, 1, 32, 48), each) for each in (share, 1 - share)])
+    segment = make_segment([scene * 0.5, scene * 0.5], [(0, 3), (0, 3)], masks=masks)
+    still = EditedLayer(original=scene * 0.5, edited=scene * 0.5, mask=torch.zeros(1, 1, 56, 72))
+    frames = to_bytes(segment.fit.reconstruct(torch.arange(2), masks))
+    for transfer in TRANSFERS:
+        done = mask_and_edit_frames(frames, (0, 1), [segment], [[layer, still]], transfer)
+        rise = (done.frames.float() - frames.float()) / 255
+        # The middle of the box, 12 pixels from the canonical image's corner and 3 to the left in the second frame.
+        assert (rise[0, :, 8:16, 10:20] - share * 0.2).abs().max() < 1.5 / 255
+        assert (rise[1, :, 8:16, 7:17] - share * 0.2).abs().max() < 1.5 / 255
+        assert done.mask.max() == pytest.approx(share * 0.5, abs=1e-6)
+        assert torch.equal(done.frames[:, 0:1][done.mask == 0], frames[:, 0:1][done.mask == 0])
+
+
+def test_a_soft_mask_replaces_only_its_share_of_the_frame(make_segment: Make, scene: torch.Tensor) -> None:
+    soft = 0.25 * torch.ones(1, 1, 56, 72)
+    layer = EditedLayer(original=scene, edited=0.75 * scene + 0.25 * scene.flip(1), mask=soft)
+    done = edit_frames(noise(1), (0,), [make_segment([scene], [(0, 0)])], [[layer]])
+    wanted = 0.75 * noise(1).float() / 255 + 0.25 * scene.flip(1)[..., 12:-12, 12:-12]
+    assert (done.float() / 255 - wanted).abs().max() < 1 / 255
+
+
 def test_adding_keeps_detail_that_the_canonical_image_lost(make_segment: Make, scene: torch.Tensor) -> None:
     frames = noise(2) // 2
     segment = make_segment([scene], [(0, 0)])

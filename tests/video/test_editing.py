@@ -1,11 +1,21 @@
 """The edit of canonical images, with a real editor on a tiny random checkpoint."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from maskedit.editors import Captions, Editor, EditRequest, EditResult, InputError, Instruction, NothingFoundError
+from maskedit.editors import (
+    Captions,
+    Editor,
+    EditRequest,
+    EditResult,
+    Inpaint,
+    InputError,
+    Instruction,
+    NothingFoundError,
+)
 from maskedit.video.editing import EditedClip, edit_segments
 from maskedit.video.frame_mask import FrameMask
 from maskedit.video.segments import Segment
@@ -58,11 +68,40 @@ def test_only_some_layers_may_change(make_segment: Make, scene: torch.Tensor, re
     masks = torch.full((2, 2, 1, 32, 48), 0.5)
     segment = make_segment([scene, scene], [(0, 1), (0, 0)], masks=masks)
     both, second = edit([segment], red_editor), edit([segment], red_editor, only_layers=(1,))
-    assert torch.equal(both.sheet_edited, second.sheet_edited)
-    assert torch.equal(second.segments[0][0].edited, second.segments[0][0].original)
-    assert torch.equal(second.segments[0][1].edited, both.segments[0][1].edited)
-    with pytest.raises(InputError, match=r"expected layers from 0 to 1, got \[2\]"):
-        edit([segment], red_editor, only_layers=(2,))
+    alone = edit([make_segment([scene], [(0, 0)])], red_editor)
+    assert all(layer.mask.any() for layer in both.segments[0])
+    first, last = second.segments[0]
+    assert torch.equal(first.edited, first.original) and not first.mask.any()
+    assert torch.equal(last.edited, alone.segments[0][0].edited)
+    assert torch.equal(second.sheet, alone.sheet)
+    for none in ((2,), ()):
+        with pytest.raises(InputError, match=r"expected layers from 0 to 1, got \[2?\]"):
+            edit([segment], red_editor, only_layers=none)
+
+
+@pytest.mark.parametrize("arrange", ["sheet", "batch"])
+def test_what_shows_only_in_a_layer_that_may_not_change_is_not_found(
+    make_segment: Make, scene: torch.Tensor, red_editor: Editor, arrange: str
+) -> None:
+    masks = torch.full((2, 2, 1, 32, 48), 0.5)
+    segment = make_segment([scene, plain(scene)], [(0, 1), (0, 0)], masks=masks)
+    with pytest.raises(NothingFoundError):
+        edit([segment], red_editor, only_layers=(1,), arrange=arrange)
+
+
+def test_edited_layers_are_blended_by_their_mask_whatever_editors_keep(
+    make_segment: Make, scene: torch.Tensor, red_editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = make_segment([scene], [(0, 3)])
+    soft = torch.zeros(1, 1, 32, 48)
+    soft[..., 8:20, 10:24] = 0.5
+    painted = FrameMask(frame=0, mask=soft)
+    ((kept,),) = edit([segment], red_editor, mask=painted).segments
+    assert isinstance(red_editor, Inpaint)
+    monkeypatch.setattr(red_editor, "config", replace(red_editor.config, keep_outside="paper"))
+    ((free,),) = edit([segment], red_editor, mask=painted).segments
+    assert torch.equal(free.mask, kept.mask) and (kept.mask[kept.mask > 0] == 0.5).any()
+    assert torch.allclose(free.edited, kept.edited, atol=1e-5)
 
 
 def test_a_painted_mask_overrides_the_editor_s(make_segment: Make, scene: torch.Tensor, red_editor: Editor) -> None:
