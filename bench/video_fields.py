@@ -155,6 +155,7 @@ def measure_fields(
     return row
 
 
+@torch.no_grad()
 def rendering_speed(fit: ClipFit) -> float:
     """Frames a second from the canonical image of fitted fields, which is what an edited clip takes."""
     image, size = fit.layers[0].canonical.image(fit.shape), (fit.shape.height, fit.shape.width)

@@ -18,9 +18,11 @@ from maskedit.bench.video_fields import (
 )
 from maskedit.bench.video_scores import to_bytes
 from maskedit.editors import save_image
+from maskedit.video.fields import FieldShape
 from maskedit.video.fit import ClipFit, shape_for
 from maskedit.video.fit_options import FitConfig
 from maskedit.video.flow import FlowConfig
+from maskedit.video.render import render_frames
 
 METHODS = ("dense", "dense-without-flow", "hash", "frequency")
 CONFIG = VideoFieldsBenchConfig(
@@ -99,9 +101,18 @@ def test_kinds_differ_in_field_and_kernel_alone():
     assert ("hash-tiny-cuda-nn" in available_methods()) == (find_spec("tinycudann") is not None)
 
 
-def test_rendering_is_timed_over_all_frames():
-    fit = ClipFit(FitConfig(), shape_for(5, 16, 24, FitConfig()), 1, "cpu")
+def test_rendering_is_timed_over_all_frames_without_gradients(monkeypatch: pytest.MonkeyPatch):
+    settings = FitConfig(field="hash", hash_table=2**8)
+    fit = ClipFit(settings, shape_for(5, 16, 24, settings), 1, "cpu")
+    shown: list[torch.Tensor] = []
+
+    def render(image: torch.Tensor, offsets: torch.Tensor, shape: FieldShape) -> torch.Tensor:
+        shown.append(render_frames(image, offsets, shape))
+        return shown[-1]
+
+    monkeypatch.setattr("maskedit.bench.video_fields.render_frames", render)
     assert rendering_speed(fit) > 1
+    assert sum(map(len, shown)) == 5 and not any(frames.requires_grad for frames in shown)
 
 
 @pytest.mark.parametrize(
