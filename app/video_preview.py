@@ -22,7 +22,7 @@ from ..editors import (
     save_image,
 )
 from ..video.composite import edit_frames
-from ..video.editing import EditedClip, edit_segments
+from ..video.editing import Arrange, EditedClip, edit_segments
 from ..video.fit import fit_clip
 from ..video.frame_mask import FrameMask
 from ..video.segments import Segment
@@ -110,6 +110,7 @@ def preview_edit(
     mask: FrameMask | None = None,
     has_mask: bool = True,
     only_layers: Sequence[int] | None = None,
+    arrange: Arrange = "sheet",
 ) -> PreviewedEdit:
     """Find out where an edit would act, in a finished fit or else in a rough one that is not kept.
 
@@ -122,6 +123,7 @@ def preview_edit(
         mask: painted on a frame.
         has_mask: whether the editor finds masks by itself.
         only_layers: layers that may change; None = all.
+        arrange: all canonical images in one picture, or each alone.
 
     Raises:
         InputError: if nothing is found.
@@ -136,6 +138,7 @@ def preview_edit(
             captions=captions,
             mask=mask,
             only_layers=only_layers,
+            arrange=arrange,
         )
     except NothingFoundError as error:
         raise InputError(f"{error} (searched: the canonical image of a rough fit)") from error

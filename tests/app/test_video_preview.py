@@ -1,6 +1,7 @@
 """Where an edit of a clip would act: the editor's own masks, in a rough fit that is not kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from maskedit.editors import (
     load_mask,
     make_editor,
 )
+from maskedit.video.editing import EditedClip, edit_segments
 from maskedit.video.fit import FitConfig
 from maskedit.video.flow import FlowConfig
 from maskedit.video.frame_mask import FrameMask
@@ -67,6 +69,21 @@ def test_a_finished_fit_is_used(backbone: Backbone, run: VideoRun) -> None:
     found = preview_edit(run, make_editor(FoIConfig(steps=2), backbone), TEXT)
     assert found.fit_seconds == 0
     assert "nothing left to fit" in found.describe(run.folder, "walk")
+
+
+def test_pictures_are_searched_as_the_edit_would_arrange_them(
+    backbone: Backbone, run: VideoRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def note(*given: Any, **options: Any) -> EditedClip:
+        told.append(options["arrange"])
+        return edit_segments(*given, **options)
+
+    monkeypatch.setattr("maskedit.app.video_preview.edit_segments", note)
+    for options in ({}, {"arrange": "batch"}):
+        preview_edit(run, make_editor(FoIConfig(steps=2), backbone), TEXT, **options)
+    assert told == ["sheet", "batch"]
 
 
 def test_a_painted_mask_is_shown_where_it_lies(backbone: Backbone, run: VideoRun) -> None:
