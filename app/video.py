@@ -38,6 +38,7 @@ from .video_files import (
     Places,
     check_frame_mask,
     check_layers,
+    check_masks,
     find_clip,
     find_run,
     name_of_clip,
@@ -221,12 +222,13 @@ class VideoCommand(ClipEditCommand, ClipCommand):
         painted, config = self.check(), join_video_options(self.clip_flags, accept_quality=self.accept_quality)
         check_layers(self.only_layer, config)
         places = place(clip, output=self.output, run=self.run_folder, kind=self.format)
-        run = VideoRun(places.run, config, device=_device(self.checkpoint.device))
+        offline = self.checkpoint.offline
+        run = VideoRun(places.run, config, device=_device(self.checkpoint.device), offline=offline)
         segmenter = Segmenter(
             config=_grounding(self.flags.grounding),
             device=self.checkpoint.device,
             model_dir=self.checkpoint.model_dir,
-            offline=self.checkpoint.offline,
+            offline=offline,
             embedded=self.checkpoint.model_for(EDITORS[self.editor].kind) == "embedded",
         )
         prepare_run(run, clip, segmenter)
@@ -253,6 +255,7 @@ class VideoCommand(ClipEditCommand, ClipCommand):
                 mask=painted,
                 has_mask=EDITORS[self.editor].has_mask,
                 only_layers=self.only_layer or None,
+                arrange=self.arrange,
             )
         folder, name = places.result.parent, name_of_clip(clip)
         found.write(folder, name)
@@ -278,7 +281,8 @@ class FitCommand(ClipCommand):
         """Prepare and fit."""
         clip = find_clip(self.clip, "maskedit video fit CLIP")
         places = place(clip, output=self.output, run=self.run_folder, kind="png")
-        run = VideoRun(places.run, join_video_options(self.clip_flags), device=_device(self.device))
+        config = join_video_options(self.clip_flags)
+        run = VideoRun(places.run, config, device=_device(self.device), offline=self.offline)
         segmenter = Segmenter(
             config=_grounding(self.grounding),
             device=self.device,
@@ -337,8 +341,9 @@ class RenderCommand:
 
 def prepare_run(run: VideoRun, clip: Path, segmenter: Segmenter) -> None:
     """Store working frames, motion and layers, and say what is worked on."""
-    about = None
-    if run.config.layers.phrases:
+    about, layers = None, run.config.layers
+    check_masks(layers.masks)
+    if layers.phrases:
         segmenter.check()
         about = segmenter.describe()
     with stage_bar() as report:

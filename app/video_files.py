@@ -157,6 +157,20 @@ def check_layers(chosen: Sequence[int], config: VideoConfig) -> None:
         raise InputError(f"expected --only-layer from 0 to {last}, got {sorted(chosen)}: name other layers")
 
 
+def check_masks(masks: Sequence[Path]) -> None:
+    """Make sure that the masks of layers are there; whether they fit is known once the clip is read.
+
+    Args:
+        masks: their folders and videos.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for path in masks:
+        if not path.expanduser().exists():
+            raise InputError(f"expected masks at {path}, found no such folder or video: correct --layers.masks")
+
+
 def find_run(folder: Path | None, command: str) -> Path:
     """The run folder that was given.
 

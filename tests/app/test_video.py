@@ -162,7 +162,8 @@ def test_what_cannot_work_is_refused_before_the_clip_is_read(
     call: Callable[..., Any], clip: Path, clip_flags: list[object], tmp_path: Path
 ) -> None:
     words = ["video", clip, "--instruction", TEXT, *clip_flags]
-    for more in (["--only-layer", 3], ["--layers.phrases", "cube", "--grounding.sam", tmp_path / "none", "--offline"]):
+    phrases = ["--layers.phrases", "cube", "--grounding.sam", tmp_path / "none", "--offline"]
+    for more in (["--only-layer", 3], ["--layers.masks", tmp_path / "none"], phrases):
         assert call(*words, *more).code == 2
         assert not (tmp_path / "out" / "walk_run").exists()
 
@@ -236,6 +237,22 @@ def test_results_and_runs_of_another_clip_are_not_touched(
     rendered = call("video", "render", run)
     assert rendered.code == 2
     assert "nothing is edited" in rendered.err
+
+
+@pytest.mark.parametrize("stage", [("fit",), ()])
+def test_offline_fetches_no_weights_of_the_flow(
+    stage: tuple[str, ...],
+    call: Callable[..., Any],
+    clip: Path,
+    clip_flags: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    asked = ["--run", tmp_path / "run"] if stage else ["--instruction", TEXT, *clip_flags[:-6], *clip_flags[-2:]]
+    done = call("video", *stage, clip, *asked, "--flow.method", "raft", "--offline")
+    assert done.code == 2
+    assert "offline was asked for" in done.err and done.err.count("\n") == 1
 
 
 def test_words_after_the_command_choose_a_stage_or_a_clip() -> None:

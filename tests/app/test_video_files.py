@@ -9,6 +9,7 @@ from maskedit.app.video_files import (
     Places,
     check_frame_mask,
     check_layers,
+    check_masks,
     find_clip,
     find_run,
     name_of_clip,
@@ -100,3 +101,9 @@ def test_layers_are_counted_with_the_background() -> None:
     for chosen in ((3,), (0, -1)):
         with pytest.raises(InputError, match=r"expected --only-layer from 0 to 2, got "):
             check_layers(chosen, config)
+
+
+def test_masks_of_layers_must_be_there(tmp_path: Path) -> None:
+    check_masks((tmp_path,))
+    with pytest.raises(InputError, match=r"expected masks at .*none, found no such folder .*--layers\.masks"):
+        check_masks((tmp_path, tmp_path / "none"))
