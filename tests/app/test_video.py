@@ -14,6 +14,7 @@ from maskedit.app.cli import parse
 from maskedit.app.video import EditRunCommand, FitCommand, RenderCommand, VideoCommand
 from maskedit.configs import PAPER_FOI
 from maskedit.editors import load_image, load_mask, save_image
+from maskedit.video.editing import EditedClip, edit_segments
 from maskedit.video.frames import read_clip
 
 TEXT = "make the cube blue"
@@ -100,6 +101,21 @@ def test_a_dry_run_shows_the_mask_and_fits_nothing(
     )
     assert not (out / "walk_run" / "fit").exists()
     assert not list(out.glob("*.mp4"))
+
+
+def test_a_dry_run_arranges_pictures_as_the_edit_would(
+    call: Callable[..., Any], clip: Path, clip_flags: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def note(*given: Any, **options: Any) -> EditedClip:
+        told.append(options["arrange"])
+        return edit_segments(*given, **options)
+
+    monkeypatch.setattr("maskedit.app.video_preview.edit_segments", note)
+    done = call("video", clip, "--instruction", TEXT, "--dry-run", "--arrange", "batch", *clip_flags)
+    assert done.code == 0, done.err
+    assert told == ["batch"]
 
 
 def test_a_bad_fit_stops_before_the_edit_unless_it_is_accepted(
