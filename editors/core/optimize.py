@@ -171,7 +171,8 @@ def _save_state(
             tensors[f"{key}.{name}"] = moment.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step), "identity": identity})
+    # One entry, because several are written in no fixed order, and equal states are to be equal files.
+    save_file(tensors, partial, metadata={"step": f"{step} {identity}".strip()})
     partial.replace(path)
 
 
@@ -185,7 +186,8 @@ def _load_state(
     try:
         stored = load_file(path)
         with safe_open(path, framework="pt") as file:
-            step, stored_identity = int(file.metadata()["step"]), file.metadata().get("identity", "")
+            count, _, stored_identity = file.metadata()["step"].partition(" ")
+            step = int(count)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise SessionError(f"{path} is no state of an optimisation ({error}): remove it to begin anew") from error
     shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in ("value", "average")}
