@@ -17,7 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..editors import PER_IMAGE, EditResult, Image, InputError, Instruction, Mask, load_image, load_mask, save_image
+from ..editors import (
+    PER_IMAGE,
+    EditResult,
+    Image,
+    InputError,
+    Instruction,
+    Mask,
+    load_image,
+    load_mask,
+    save_image,
+    write_atomic,
+)
 
 PACKAGES = ("maskedit", "torch", "diffusers", "transformers")
 
@@ -206,12 +217,5 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         InputError: if the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path} ({error}): choose another --output") from error
+    write_atomic(path, lambda file: file.write(text.encode()), hint="choose another --output", error=InputError)
     return path
