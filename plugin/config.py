@@ -15,7 +15,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from .datamanager import MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
 from .model import MaskeditModelConfig
-from .pipeline import MaskeditPipelineConfig
+from .options import MaskeditPipelineConfig
 from .trainer import MaskeditTrainerConfig
 
 

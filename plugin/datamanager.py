@@ -139,6 +139,12 @@ class MaskeditDataManager(VanillaDataManager):
         batch = self.train_pixel_sampler.sample(self.batch)
         return self.train_ray_generator(batch["indices"]), batch
 
+    @property
+    def photo_shape(self) -> tuple[int, int, int]:
+        """Number, height and width of the photos."""
+        count, height, width, _ = self._originals.shape
+        return count, height, width
+
     def photo_name(self, view: int) -> str:
         """File name of a view's photo."""
         return Path(self.train_dataset.image_filenames[self.views[view]]).name

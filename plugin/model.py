@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor, nn
 
@@ -79,19 +80,23 @@ class MaskeditModel(NerfactoModel):
         self.is_editing = editing
         self.rgb_loss = nn.L1Loss() if editing else self._reconstruction_loss
 
-    @property
-    def sampler_age(self) -> int:
+    def training_state(self) -> dict[str, Any]:
         """Steps since the proposal networks were last updated: the only training state outside the weights."""
-        return int(self.proposal_sampler._steps_since_update)
+        return {"sampler_age": int(self.proposal_sampler._steps_since_update)}
 
-    def restore_sampler(self, step: int, age: int) -> None:
+    def restore_training_state(self, step: int, state: dict[str, Any]) -> None:
         """Set what the proposal sampler remembers to its state after a step."""
         self.proposal_sampler._step = step
-        self.proposal_sampler._steps_since_update = age
+        self.proposal_sampler._steps_since_update = int(state.get("sampler_age", 0))
+
+    def surface_points(self, camera: Cameras, outputs: dict[str, Tensor]) -> Float[Tensor, "rows columns 3"]:
+        """Where each pixel's ray meets the scene: at the median of its weights."""
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+        return rays.origins + rays.directions * outputs["depth"]
 
     def get_outputs(self, ray_bundle: Any) -> dict[str, Any]:
         """Render rays; a render that is not for training leaves no trace in the sampler."""
-        age = self.sampler_age
+        age = self.proposal_sampler._steps_since_update
         outputs = super().get_outputs(ray_bundle)
         if not self.training:
             self.proposal_sampler._steps_since_update = age

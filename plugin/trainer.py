@@ -23,8 +23,8 @@ from ..editors import ModelError, SessionError
 from .check import check_device, check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .edits import SceneEdits, format_duration
-from .model import MaskeditModelConfig
-from .pipeline import MaskeditPipeline, MaskeditPipelineConfig, seed_everything
+from .options import MaskeditPipelineConfig
+from .pipeline import MaskeditPipeline, seed_everything
 from .session import FOLDER, EditSession
 from .start import DRY_RUN_FOLDER, Start, continue_in_place, find_start, one_line
 from .storage import one_line_on_failure, probe_folder
@@ -120,7 +120,7 @@ class MaskeditTrainer(Trainer):
         run = None if checkpoint is None else read_source_run(checkpoint)
         if run is not None:
             given = self.config.pipeline.model
-            self.config.pipeline.model = adopt_model_config(given, MaskeditModelConfig(), run.model, KEPT_MODEL_FIELDS)
+            self.config.pipeline.model = adopt_model_config(given, type(given)(), run.model, KEPT_MODEL_FIELDS)
         if self._start.session is None:
             self.config.save_config()
 
@@ -171,7 +171,7 @@ class MaskeditTrainer(Trainer):
             )
         elif self.edit_step < 0:
             CONSOLE.log(f"reconstructing the scene for {-self.edit_step} steps before the first edit")
-        planned, views = edits.rules.planned, edits.schedule.views
+        planned, views = edits.planned, edits.schedule.views
         CONSOLE.log(
             f"{self._edit_steps} edit steps: {planned} edits of {views} views, {planned / views:.1f} sweeps, "
             f"kept in {session.root}"
@@ -204,7 +204,7 @@ class MaskeditTrainer(Trainer):
 
     def _photo_counts(self) -> list[int]:
         """Number, height and width of the photos."""
-        return list(self.pipeline.datamanager.batch["image"].shape[:3])
+        return list(self.pipeline.datamanager.photo_shape)
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         """Weights, optimisers, schedules and sampler of a checkpoint."""
@@ -220,8 +220,7 @@ class MaskeditTrainer(Trainer):
         if "schedulers" in state and self.config.load_scheduler:
             self.optimizers.load_schedulers(state["schedulers"])
         self.grad_scaler.load_state_dict(state["scalers"])
-        age = state.get("maskedit", {}).get("sampler_age", 0)
-        self.pipeline.scene_model.restore_sampler(int(state["step"]), int(age))
+        self.pipeline.scene_model.restore_training_state(int(state["step"]), state.get("maskedit", {}))
 
     def _restore_start(self) -> None:
         """Bring the scene back to what it was before the first edit."""
@@ -317,7 +316,7 @@ class MaskeditTrainer(Trainer):
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.optimizers.items()},
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
-            "maskedit": {"generation": self._session.generation, "sampler_age": self.pipeline.scene_model.sampler_age},
+            "maskedit": {"generation": self._session.generation, **self.pipeline.scene_model.training_state()},
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         # nerfstudio takes every file of the checkpoint folder for a checkpoint, so the partial one lies elsewhere.

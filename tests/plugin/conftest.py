@@ -28,12 +28,14 @@ from maskedit.editors.parts.grounding import Found
 from maskedit.plugin.config import maskedit_tiny
 from maskedit.plugin.datamanager import MaskeditDataManager
 from maskedit.plugin.editor import SceneEditorConfig
-from maskedit.plugin.edits import EditRules, SceneEdits
+from maskedit.plugin.edits import SceneEdits
+from maskedit.plugin.scene import ViewRender
 from maskedit.plugin.session import EditSession
 from maskedit.plugin.slot import Settings
 from maskedit.plugin.storage import from_bytes
 from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
 from maskedit.plugin.update import EditSchedule
+from maskedit.plugin.view_masks import FoundMasks
 
 SIDE = 16
 VIEWS = 4
@@ -226,8 +228,10 @@ class ToyScene:
         self.data = data
         self.pictures = torch.stack([from_bytes(data.original(view)) for view in range(len(data.views))])
 
-    def render(self, view: int) -> torch.Tensor:
-        return self.pictures[view].permute(2, 0, 1)[None].clone()
+    def render(self, view: int) -> ViewRender:
+        """The picture, on a wall."""
+        picture = self.pictures[view]
+        return ViewRender(image=picture.permute(2, 0, 1)[None].clone(), points=torch.zeros_like(picture))
 
     def train(self) -> float:
         step = self.data.batch["image"] - self.pictures
@@ -248,14 +252,17 @@ def toy(load: Any, tmp_path: Path) -> Callable[..., tuple[SceneEdits, ToyScene, 
         scene = ToyScene(data)
         lines: list[str] = []
         fields = {"rate": 1, "count": 1, "lower": 0.02, "upper": 0.98, "seed": 0} | options.pop("schedule", {})
+        session = options.pop("session", None) or EditSession.create(
+            tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None
+        )
         edits = SceneEdits(
             data=data,
-            session=options.pop("session", None)
-            or EditSession.create(tmp_path / folder, settings={}, start_step=0, edit_start=0, source=None),
+            session=session,
             schedule=EditSchedule(views=len(data.views), **fields),
             editor_config=options.pop("editor_config", SceneEditorConfig()),
             settings=Settings(instructions=instructions),
-            rules=EditRules(**options),
+            planned=options.pop("planned", 0),
+            masks=FoundMasks(session, **options),
             render=scene.render,
             report=lines.append,
         )
@@ -279,7 +286,7 @@ Run = Callable[..., MaskeditTrainer]
 def start(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Set up a run: `start(editor, **pipeline_options)`; a config may be given instead."""
     # The editor's checkpoint is looked for before a run begins, and these runs use none.
-    monkeypatch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda *given, **options: None)
+    monkeypatch.setattr("maskedit.plugin.options.check_editor_is_there", lambda *given, **options: None)
 
     def begin(editor: Any = None, config: MaskeditTrainerConfig | None = None, **pipeline: Any) -> MaskeditTrainer:
         trainer = MaskeditTrainer(config or tiny_config(scene, tmp_path, **pipeline))

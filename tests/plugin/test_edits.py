@@ -13,7 +13,6 @@ from maskedit.editors import (
     EditTrace,
     InputError,
     Instruction,
-    NothingFoundError,
     ParseError,
 )
 from maskedit.plugin.edits import SceneEdits, format_duration
@@ -69,7 +68,7 @@ def test_edits_start_from_the_render_and_keep_the_photo(toy: Any) -> None:
     edits, scene, _ = toy(editor)
     originals = [edits.data.original(view) for view in range(4)]
     for step in range(10):
-        render = scene.render(step % 4)
+        render = scene.render(step % 4).image
         edits.run_due(step)
         scene.train()
         request = editor.requests[-1]
@@ -167,65 +166,12 @@ def test_pixels_outside_the_mask_are_the_photos_whatever_the_editor_returns(toy:
     assert not torch.equal(edits.data.shown(0)[~outside], edits.data.original(0)[~outside])
 
 
-class MovingMask(FunctionEditor):
-    """Finds another row of the picture each time it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda r: r.image)
-        self.asked = 0
-
-    def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
-        mask = torch.zeros_like(request.image[:, :1])
-        mask[..., self.asked, :] = 0.7
-        self.asked += 1
-        return tuple(mask if i.mask is None else i.mask for i in request.instructions)
-
-
-def test_masks_of_the_first_edit_are_used_again(toy: Any) -> None:
-    editor = MovingMask()
-    edits, _, _ = toy(editor)
-    for step in range(8):
-        edits.run_due(step)
-    for view in range(4):
-        first, second = (editor.requests[at].instructions[0].mask for at in (view, view + 4))
-        assert torch.equal(first, second)
-    assert edits.session.records[4].masks == edits.session.records[0].masks
-
-
-def test_masks_can_be_found_anew(toy: Any) -> None:
-    editor = MovingMask()
-    edits, _, _ = toy(editor, reuse_masks=False)
-    for step in range(8):
-        edits.run_due(step)
-    assert not torch.equal(editor.requests[0].instructions[0].mask, editor.requests[4].instructions[0].mask)
-
-
-def test_a_view_in_which_nothing_is_found_keeps_its_photo(toy: Any, paint: Any) -> None:
-    class Sometimes(paint):  # type: ignore[misc]
-        def find_masks(self, request: EditRequest) -> tuple[torch.Tensor, ...]:
-            if request.seeds == (edits.schedule.turn(1, step=1).seed,):
-                raise NothingFoundError("square")
-            return super().find_masks(request)
-
-    edits, _, lines = toy(Sometimes())
-    records = [edits.run_due(step)[0] for step in range(6)]
-    assert [r.image is None for r in records] == [False, True, False, False, False, True]
-    assert torch.equal(edits.data.shown(1), edits.data.original(1))
-    assert "nothing found" in lines[1]
-
-
 def test_nothing_found_anywhere_stops_after_a_sweep(toy: Any, paint: Any) -> None:
     edits, _, _ = toy(paint(blind_to=(RED.text,)))
     for step in range(3):
         edits.run_due(step)
     with pytest.raises(InputError, match="any of 4 views"):
         edits.run_due(3)
-
-
-def test_nothing_found_can_stop_at_once(toy: Any, paint: Any) -> None:
-    edits, _, _ = toy(paint(blind_to=(RED.text,)), skip_empty=False)
-    with pytest.raises(NothingFoundError):
-        edits.run_due(0)
 
 
 def test_events_take_effect_at_their_step(toy: Any, paint: Any) -> None:

@@ -84,7 +84,7 @@ def test_patches_keep_the_order_of_their_rays() -> None:
 def test_a_render_leaves_no_trace_in_the_sampler(model: MaskeditModel) -> None:
     from nerfstudio.cameras.rays import RayBundle
 
-    model.restore_sampler(step=100, age=7)
+    model.restore_training_state(100, {"sampler_age": 7})
     model.eval()
     bundle = RayBundle(
         origins=torch.zeros(2, 3),
@@ -94,7 +94,7 @@ def test_a_render_leaves_no_trace_in_the_sampler(model: MaskeditModel) -> None:
     )
     with torch.no_grad():
         model(bundle)
-    assert model.sampler_age == 7
+    assert model.training_state() == {"sampler_age": 7}
 
 
 def test_the_score_is_dropped_where_lpips_is_not_loaded(model: MaskeditModel) -> None:

@@ -58,6 +58,6 @@ def test_masks_are_found_in_the_photo_and_the_render_is_inverted(toy: Any, capti
     edits.run_due(0)
     photo = from_bytes(edits.data.original(0)).permute(2, 0, 1)[None]
     assert torch.equal(searched[0].image, photo)
-    assert torch.equal(asked[0].image, scene.render(0))
+    assert torch.equal(asked[0].image, scene.render(0).image)
     assert torch.equal(asked[0].preserved, photo)
     assert asked[0].captions == searched[0].captions != ()

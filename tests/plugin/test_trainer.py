@@ -39,7 +39,7 @@ def unbroken(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The checkpoint and the pictures of a run that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskedit.plugin.pipeline.check_editor_is_there", lambda *given, **options: None)
+        patch.setattr("maskedit.plugin.options.check_editor_is_there", lambda *given, **options: None)
         trainer = MaskeditTrainer(paint.config_of(scene, tmp_path_factory.mktemp("unbroken")))
         trainer.setup()
         assert trainer.pipeline.edits is not None
