@@ -1,0 +1,182 @@
+"""Where in a scene something was seen: cameras vote with their masks, and any camera can ask for the outcome.
+
+A mask that is found in one photo is often wrong, or missing. Every pixel that has a mask votes for what its ray meets,
+in the shares in which the scene's own rendering weighs it; what is seen through glass, or half covered, gets its share.
+The outcome is a property of places, so it can be rendered from any camera: the views of the working set, those that
+were held out, and the viewer's.
+
+A radiance field keeps its votes in a grid over contracted space (`SceneContraction`, Mip-NeRF 360, arXiv 2111.12077,
+equation 10, with the largest coordinate for the norm, as nerfacto has it), in which unbounded scenes have an end.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from ..editors import InputError
+
+SMALLEST_VOTE = 1e-4
+"""Weight below which a place counts as unseen: rays leave traces of it all along their way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayWeights:
+    """How much of each pixel's colour comes from where, for some pixels of a picture."""
+
+    points: Float[Tensor, "rays samples 3"]
+    """In the scene's own coordinates."""
+    weights: Float[Tensor, "rays samples"]
+    """Share of each sample; of one ray they add up to at most 1."""
+
+
+TraceRays = Callable[[Cameras], Iterator[RayWeights]]
+"""The rays of a camera row by row, some at a time, without gradients; always the same for the same scene."""
+
+
+@runtime_checkable
+class SceneVotes(Protocol):
+    """Where in a scene something was seen."""
+
+    def add(
+        self,
+        camera: Cameras,
+        mask: Float[Tensor, "rows columns"],
+        *,
+        weight: float | Float[Tensor, "rows columns"] = 1.0,
+    ) -> None:
+        """Let a camera vote.
+
+        Args:
+            camera: one, of any size and pose.
+            mask: for each of its pixels what it votes, 1 = yes, 0 = no.
+            weight: of all pixels or of each; at least 0. A pixel of weight 0 abstains.
+        """
+        ...
+
+    def project(self, camera: Cameras) -> Float[Tensor, "rows columns"]:
+        """The share of the votes that said yes, in [0, 1], as a camera sees it; 0 where nobody voted."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The votes, for a file."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the votes of a file."""
+        ...
+
+
+class VoxelVotes:
+    """Votes in a grid over the whole of space.
+
+    Args:
+        trace: gives a camera's rays.
+        device: where the grid lies.
+        resolution: cells along each axis. Half of them cover the box from -1 to 1 around the centre.
+        centre: of the finest part, in the scene's coordinates.
+        radius: half side of the finest part, in the scene's units.
+
+    Raises:
+        InputError: if the grid has less than 2 cells along an axis.
+    """
+
+    def __init__(
+        self,
+        trace: TraceRays,
+        *,
+        device: torch.device | str,
+        resolution: int = 128,
+        centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        radius: float = 1.0,
+    ) -> None:
+        if resolution < 2:
+            raise InputError(f"expected a grid of at least 2 cells along each axis, got {resolution}")
+        self._trace, self.resolution = trace, resolution
+        self._centre = torch.tensor(centre, device=device)
+        self._radius = torch.tensor(radius, device=device)
+        self._yes = torch.zeros(resolution**3, device=device)
+        self._all = torch.zeros(resolution**3, device=device)
+
+    @torch.no_grad()
+    def add(
+        self,
+        camera: Cameras,
+        mask: Float[Tensor, "rows columns"],
+        *,
+        weight: float | Float[Tensor, "rows columns"] = 1.0,
+    ) -> None:
+        """Let a camera vote; see `SceneVotes`."""
+        _check_size(camera, mask)
+        mask = mask.to(self._yes)
+        weight = weight.to(mask) if isinstance(weight, Tensor) else torch.full_like(mask, weight)
+        wish, worth, done = mask.flatten(), weight.flatten(), 0
+        for rays in self._trace(camera):
+            chosen = slice(done, done + len(rays.weights))
+            done += len(rays.weights)
+            votes = worth[chosen, None] * rays.weights
+            cells, shares = self._corners(rays.points.reshape(-1, 3))
+            every = (shares * votes.reshape(-1, 1)).flatten()
+            said_yes = (shares * (wish[chosen, None] * votes).reshape(-1, 1)).flatten()
+            self._all.index_add_(0, cells.flatten(), every)
+            self._yes.index_add_(0, cells.flatten(), said_yes)
+
+    @torch.no_grad()
+    def project(self, camera: Cameras) -> Float[Tensor, "rows columns"]:
+        """The share of yes as a camera sees it; see `SceneVotes`."""
+        parts = [
+            (rays.weights * self.share_at(rays.points.reshape(-1, 3)).view_as(rays.weights)).sum(dim=-1)
+            for rays in self._trace(camera)
+        ]
+        return torch.cat(parts).view(int(camera.height), int(camera.width)).clamp(0, 1)
+
+    @torch.no_grad()
+    def share_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """The share of yes at some places, in the scene's coordinates; 0 where nobody voted."""
+        cells, shares = self._corners(points)
+        every = (shares * self._all[cells]).sum(dim=-1)
+        said_yes = (shares * self._yes[cells]).sum(dim=-1)
+        # Votes are weighed before they are divided, so that a cell that few saw counts little beside its neighbours.
+        return torch.where(every > SMALLEST_VOTE, said_yes / every.clamp_min(SMALLEST_VOTE), 0.0)
+
+    def state(self) -> dict[str, Tensor]:
+        """The votes and where their grid lies."""
+        grids = {"yes": self._yes, "all": self._all, "centre": self._centre, "radius": self._radius}
+        return {name: value.cpu() for name, value in grids.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over stored votes and their grid."""
+        yes, every, self._centre, self._radius = (
+            state[name].to(self._yes) for name in ("yes", "all", "centre", "radius")
+        )
+        self._yes, self._all, self.resolution = yes, every, round(len(yes) ** (1 / 3))
+
+    def _corners(self, points: Float[Tensor, "points 3"]) -> tuple[Int[Tensor, "points 8"], Float[Tensor, "points 8"]]:
+        """The eight cells around each point, and the share of each by trilinear interpolation."""
+        place = (contract((points.to(self._yes) - self._centre) / self._radius) + 2) / 4
+        place = (place * self.resolution - 0.5).clamp(0, self.resolution - 1)
+        low = place.floor().clamp_max(self.resolution - 2)
+        share = (place - low)[:, None]
+        step = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=points.device)
+        index = low.long()[:, None] + step
+        shares = torch.where(step.bool(), share, 1 - share).prod(dim=-1)
+        return (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2], shares
+
+
+def contract(points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+    """All of space in the box from -2 to 2; what lies in the box from -1 to 1 stays where it is.
+
+    Source: Mip-NeRF 360, arXiv 2111.12077, equation 10, with the largest coordinate for the norm.
+    """
+    size = points.abs().amax(dim=-1, keepdim=True)
+    return torch.where(size <= 1, points, (2 - 1 / size.clamp_min(1)) * points / size.clamp_min(1))
+
+
+def _check_size(camera: Cameras, mask: Float[Tensor, "rows columns"]) -> None:
+    size = (int(camera.height), int(camera.width))
+    if tuple(mask.shape) != size:
+        raise InputError(f"expected a mask of {size[0]}x{size[1]} pixels, as the camera has, got {tuple(mask.shape)}")
