@@ -29,6 +29,7 @@ from .core.files import one_line_on_failure as one_line_on_failure
 from .core.files import read_json as read_json
 from .core.files import write_atomic as write_atomic
 from .core.files import write_json as write_json
+from .core.files import write_tensors as write_tensors
 from .core.images import bytes_to_image as bytes_to_image
 from .core.images import image_to_bytes as image_to_bytes
 from .core.images import image_to_pil as image_to_pil

@@ -67,11 +67,6 @@ def cut(frames: int, config: SegmentConfig) -> tuple[slice, ...]:
     return tuple(slice(start, start + length) for start in starts)
 
 
-def blend_weights(frames: int, segments: Sequence[slice]) -> tuple[tuple[tuple[int, float], ...], ...]:
-    """For every frame of a clip what `weights_at` says."""
-    return tuple(weights_at(frame, segments) for frame in range(frames))
-
-
 def weights_at(frame: int, segments: Sequence[slice]) -> tuple[tuple[int, float], ...]:
     """Which segments show a frame, with weights that add up to 1.
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from PIL import Image as PILImage
 from torch import Tensor
 
+from ... import editors
 from ...editors import InputError
 from ...video.timeline import Timeline
 from ...video.writing import write_clip
@@ -61,10 +62,7 @@ def start_folder(folder: Path) -> None:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record; the file appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    editors.write_json(path, record, hint="free some space or name another folder", indent=2)
 
 
 def read_json(path: Path) -> dict[str, Any]:

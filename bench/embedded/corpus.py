@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ...editors import write_tensors
 from ..blocks.pairs import EditPairs, make_pairs
+from . import DISK_HINT
 from .vae import blur_some
 
 MOST_INSTRUCTIONS = 2
@@ -181,7 +182,4 @@ def _from_bytes(pictures: Tensor) -> Tensor:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=metadata)
-    partial.replace(path)
+    write_tensors(path, tensors, hint=DISK_HINT, metadata=metadata)

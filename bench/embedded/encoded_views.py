@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float, Int8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ...editors import write_tensors
+from . import DISK_HINT
 from .stacks import join_views, render_scenes, stack_scenes, take_views, view_scenes
 from .views import Views, ViewsRecipe, load_views
 
@@ -99,6 +101,4 @@ def encode_views(
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-    partial.replace(path)
+    write_tensors(path, tensors, hint=DISK_HINT)

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ...editors import OptimizeConfig, diffusion_loss, dilate_mask, optimize
+from ...editors import OptimizeConfig, diffusion_loss, dilate_mask, optimize, write_tensors
+from . import DISK_HINT
 from .captions import EMPTY_CAPTIONS, Caption, caption_of_block, draw_caption
 from .editor import EditorModel, build_scheduler
 from .encoded_views import EncodedViews, Report
@@ -159,9 +160,8 @@ def mask_views(
         if not path.exists():
             if time.monotonic() > deadline:
                 break
-            partial = path.with_suffix(".partial")
-            save_file(_mask_shard(recipe, take_views(views, start, end), shard, vae, device), partial)
-            partial.replace(path)
+            shown = take_views(views, start, end)
+            write_tensors(path, _mask_shard(recipe, shown, shard, vae, device), hint=DISK_HINT)
             report(f"masked views {shard + 1}/{math.ceil(last / _SHARD)}")
         stored = load_file(path)
         parts.append({**stored, "rows": torch.arange(start, end).repeat_interleave(count)})

@@ -13,11 +13,12 @@ from typing import Literal, TypeAlias, assert_never
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from ...editors import OptimizeProgress, SessionError, optimize
+from ...editors import OptimizeProgress, SessionError, optimize, write_tensors
 from ..blocks.instructions import vocabulary
+from . import DISK_HINT
 from .corpus import CorpusRecipe, encode_corpus, load_corpus, render_corpus
 from .editor import EditorModel, EditorRecipe, build_scheduler, editor_loss, tokenize_corpus
 from .inpainting import InpaintingRecipe, train_inpainting
@@ -182,10 +183,7 @@ def train_vae(
     starts = range(10_000_000, 10_000_000 + _STATISTICS_BATCHES * recipe.batch_size, recipe.batch_size)
     images = torch.cat([vae_batch(recipe, "train", start, generator, device)[0] for start in starts])
     fold_latent_statistics(vae, images)
-    # Under its name only when whole: a slice that is killed here must not leave half an autoencoder as a finished one.
-    partial = finished.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, partial)
-    partial.replace(finished)
+    write_tensors(finished, vae.state_dict(), hint=DISK_HINT)
     return vae
 
 

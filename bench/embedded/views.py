@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Int8, UInt8
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ...editors import SessionError
+from ...editors import SessionError, write_tensors
 from ..blocks.pairs import horizontal_position
 from ..blocks.render import render
 from ..blocks.scene import OrbitCamera, Scene, Split, sample_camera, sample_scene, split_seed
+from . import DISK_HINT
 
 SMALLEST_SHARE = 0.008
 """Least share of the picture a block must fill to be named, as in `make_pairs`."""
@@ -86,9 +86,8 @@ def render_views(
         if path.exists() or time.monotonic() > deadline:
             continue
         views = make_views(recipe, "train", _shard_scenes(recipe, shard), device=device)
-        partial = path.with_suffix(".partial")
-        save_file({"pictures": views.pictures, "index": views.index}, partial, metadata=_fingerprint(recipe))
-        partial.replace(path)
+        tensors = {"pictures": views.pictures, "index": views.index}
+        write_tensors(path, tensors, hint=DISK_HINT, metadata=_fingerprint(recipe))
         report(f"rendered views {shard + 1}/{recipe.shards}")
     return all(_path(folder, shard).exists() for shard in range(recipe.shards))
 

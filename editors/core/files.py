@@ -2,10 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from safetensors.torch import save
+from torch import Tensor
 
 from .errors import MaskeditError, SessionError
 
@@ -66,6 +69,27 @@ def write_json(
     """
     text = json.dumps(content, indent=indent, ensure_ascii=False, default=str)
     write_atomic(path, lambda file: file.write(text.encode()), hint=hint, error=error)
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    hint: str,
+    metadata: Mapping[str, str] | None = None,
+    error: type[MaskeditError] = SessionError,
+) -> None:
+    """Write tensors as safetensors.
+
+    Args:
+        path: its place; folders above it are made.
+        tensors: on any device, of any layout in memory.
+        hint: what the user can do where the disk refuses.
+        metadata: texts beside them. Several are written in no fixed order, so equal files need a single one.
+        error: what is raised then.
+    """
+    content = save({name: each.contiguous() for name, each in tensors.items()}, metadata=dict(metadata or {}) or None)
+    write_atomic(path, lambda file: file.write(content), hint=hint, error=error)
 
 
 def read_json(path: Path, *, hint: str, error: type[MaskeditError] = SessionError) -> Any:

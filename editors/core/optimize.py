@@ -13,10 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .errors import SessionError
+from .files import write_tensors
 
 
 @runtime_checkable
@@ -164,16 +165,14 @@ def _save_state(
     average: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    tensors = {f"average.{name}": value.contiguous() for name, value in average.items()}
+    tensors = {f"average.{name}": value for name, value in average.items()}
     for name, value in parameters.items():
-        tensors[f"value.{name}"] = value.detach().contiguous()
+        tensors[f"value.{name}"] = value.detach()
         for key, moment in optimizer.state.get(value, {}).items():
-            tensors[f"{key}.{name}"] = moment.contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    # One entry, because several are written in no fixed order, and equal states are to be equal files.
-    save_file(tensors, partial, metadata={"step": f"{step} {identity}".strip()})
-    partial.replace(path)
+            tensors[f"{key}.{name}"] = moment
+    hint = "free some space, then run the same command again; it goes on from the last state that was written"
+    # One entry, so that equal states are equal files.
+    write_tensors(path, tensors, hint=hint, metadata={"step": f"{step} {identity}".strip()})
 
 
 def _load_state(

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from maskedit.video.segments import SegmentConfig, blend_weights, cut, weights_at
+from maskedit.video.segments import SegmentConfig, cut, weights_at
 
 
 @pytest.mark.parametrize("overlap", [0, 1, 4, 5])
@@ -25,7 +25,7 @@ def test_a_known_cut() -> None:
 
 
 def test_weights_fade_evenly_and_add_up_to_one() -> None:
-    weights = blend_weights(8, (slice(0, 5), slice(2, 8)))
+    weights = [weights_at(frame, (slice(0, 5), slice(2, 8))) for frame in range(8)]
     assert weights[1] == ((0, 1.0),) and weights[5] == ((1, 1.0),)
     faded = [dict(weights[frame]) for frame in (2, 3, 4)]
     assert [each[1] for each in faded] == pytest.approx([0.25, 0.5, 0.75])
@@ -33,7 +33,9 @@ def test_weights_fade_evenly_and_add_up_to_one() -> None:
 
 
 def test_frames_of_three_segments_add_up_too() -> None:
-    for frame, each in enumerate(blend_weights(12, (slice(0, 8), slice(2, 10), slice(4, 12)))):
+    segments = (slice(0, 8), slice(2, 10), slice(4, 12))
+    for frame in range(12):
+        each = weights_at(frame, segments)
         assert sum(share for _, share in each) == pytest.approx(1), frame
         assert all(share > 0 for _, share in each)
 
@@ -48,7 +50,7 @@ def test_only_segments_that_hold_the_frame_are_needed() -> None:
 
 def test_a_frame_of_no_segment_is_refused() -> None:
     with pytest.raises(ValueError, match="frame 5 belongs to no segment"):
-        blend_weights(6, (slice(0, 5),))
+        weights_at(5, (slice(0, 5),))
 
 
 @pytest.mark.parametrize(

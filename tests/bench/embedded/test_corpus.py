@@ -78,8 +78,8 @@ def test_what_is_there_is_left_alone(vae: AutoencoderKL, tmp_path: Path):
 
 
 def test_a_shard_cut_while_written_is_rendered_again(folder: Path, vae: AutoencoderKL, tmp_path: Path):
-    (tmp_path / "pairs_000.partial").write_bytes(b"half")
-    (tmp_path / "latents_000.partial").write_bytes(b"half")
+    (tmp_path / "pairs_000.safetensors.partial").write_bytes(b"half")
+    (tmp_path / "latents_000.safetensors.partial").write_bytes(b"half")
     assert build(RECIPE, tmp_path, vae)[0]
     assert contents(tmp_path) == contents(folder)
 

@@ -43,7 +43,7 @@ def test_views_read_back_are_pictures_of_their_scenes(folder: Path):
 def test_slices_give_the_same_files_as_one_go(folder: Path, tmp_path: Path):
     assert render_into(RECIPE, tmp_path, deadline=time.monotonic() - 1) == []
     assert render_into(replace(RECIPE, shards=1), tmp_path) == ["rendered views 1/1"]
-    (tmp_path / "views_001.partial").write_bytes(b"half")
+    (tmp_path / "views_001.safetensors.partial").write_bytes(b"half")
     assert render_into(RECIPE, tmp_path) == ["rendered views 2/2"]
     assert render_into(RECIPE, tmp_path) == []
     for path in folder.iterdir():

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from maskedit.editors import InputError, SessionError
-from maskedit.editors.core.files import one_line_on_failure, read_json, write_atomic, write_json
+from maskedit.editors.core.files import one_line_on_failure, read_json, write_atomic, write_json, write_tensors
 
 
 def test_json_survives_and_folders_are_made(tmp_path: Path) -> None:
@@ -65,3 +67,19 @@ def test_only_failures_of_the_disk_are_turned() -> None:
         one_line_on_failure(Path("x"), hint="look"),
     ):
         raise OSError("gone")
+
+
+def test_tensors_of_any_layout_survive_with_their_text(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "values.safetensors"
+    values = torch.arange(6.0).reshape(2, 3)
+    write_tensors(path, {"turned": values.T, "plain": values}, hint="-", metadata={"step": "7"})
+    with safe_open(path, framework="pt") as stored:
+        assert stored.metadata() == {"step": "7"}
+        assert torch.equal(stored.get_tensor("turned"), values.T)
+    assert [each.name for each in path.parent.iterdir()] == ["values.safetensors"]
+
+
+def test_tensors_that_cannot_be_written_end_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where a folder is wanted")
+    with pytest.raises(SessionError, match="choose another folder"):
+        write_tensors(tmp_path / "taken" / "values", {"x": torch.zeros(1)}, hint="choose another folder")
