@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor, nn
 
 from ..editors import ModelError
+from .votes import RayWeights, SceneVotes, VoxelVotes
 
 Perceptual = Callable[[Float[Tensor, "patches 3 size size"], Float[Tensor, "patches 3 size size"]], Tensor]
 """Distance of patches in [0, 1]; any shape, its mean is the loss."""
@@ -49,6 +51,7 @@ class MaskeditModel(NerfactoModel):
         self._holder: dict[str, Any] = {}
         self.is_editing = False
         self.patch_size = 1
+        self.vote_resolution = 128
 
     @property
     def lpips(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -93,6 +96,32 @@ class MaskeditModel(NerfactoModel):
         """Where each pixel's ray meets the scene: at the median of its weights."""
         rays = camera.generate_rays(camera_indices=0, keep_shape=True)
         return rays.origins + rays.directions * outputs["depth"]
+
+    def make_votes(self) -> SceneVotes:
+        """Empty votes about this scene."""
+        return VoxelVotes(self.ray_weights, device=self.device, resolution=self.vote_resolution)
+
+    @torch.no_grad()
+    def ray_weights(self, camera: Cameras) -> Iterator[RayWeights]:
+        """Where the rays of a camera get their colour from, some rays at a time; colours are not computed."""
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
+        for first in range(0, len(rays), self.config.eval_num_rays_per_chunk):
+            yield self._weigh(rays[first : first + self.config.eval_num_rays_per_chunk])
+
+    def _weigh(self, rays: RayBundle) -> RayWeights:
+        age, was_training = self.proposal_sampler._steps_since_update, self.training
+        self.eval()
+        try:
+            # Half precision is for training; votes should not depend on it.
+            with torch.autocast(device_type=torch.device(self.device).type, enabled=False):
+                rays = rays if self.collider is None else self.collider(rays)
+                samples, _, _ = self.proposal_sampler(rays, density_fns=self.density_fns)
+                density, _ = self.field.get_density(samples)
+                weights = samples.get_weights(density)[..., 0]
+        finally:
+            self.train(was_training)
+            self.proposal_sampler._steps_since_update = age
+        return RayWeights(points=samples.frustums.get_positions().float(), weights=weights.float())
 
     def get_outputs(self, ray_bundle: Any) -> dict[str, Any]:
         """Render rays; a render that is not for training leaves no trace in the sampler."""
