@@ -1,12 +1,15 @@
 """Which view is edited when, from which noise level and with which seed: pure functions of (seed, edit step).
 
-The iterative dataset update of Instruct-NeRF2NeRF (arXiv 2303.12789): every `rate` training steps the next views
-in cyclic order are edited. Nothing here remembers anything, so a run that was interrupted repeats the very draws of an
+Two schedules of dataset updates are published. `views` (Instruct-NeRF2NeRF, arXiv 2303.12789): every `rate` training
+steps the next views in cyclic order are edited. `sweeps` (Instruct-GS2GS, github.com/cvachha/instruct-gs2gs): every
+`sweep_every` steps a sweep begins, in which each step edits the next views and trains on what it has edited, until all
+views have had their turn. Nothing here remembers anything, so a run that was interrupted repeats the very draws of an
 unbroken one.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +17,9 @@ from ..editors import InputError
 
 TRAIN_TIMESTEPS = 1000
 """Length of the noise schedule of every Stable Diffusion checkpoint."""
+
+
+ScheduleName = Literal["views", "sweeps"]
 
 
 class Draw(IntEnum):
@@ -53,8 +59,12 @@ class EditTurn:
 class EditSchedule:
     """When each view is edited."""
 
+    kind: ScheduleName = "views"
+    """`views` = some views every `rate` steps; `sweeps` = all views one after the other, every `sweep_every` steps."""
     rate: int
-    """Training steps from one edit to the next."""
+    """Training steps from one edit to the next; read by `views`."""
+    sweep_every: int = 2500
+    """Training steps from the beginning of one sweep to that of the next; read by `sweeps`."""
     count: int
     """Views edited together."""
     views: int
@@ -68,17 +78,59 @@ class EditSchedule:
     def __post_init__(self) -> None:
         if self.rate < 1:
             raise InputError(f"edit-rate must be at least 1, got {self.rate}")
+        if self.sweep_every < 1:
+            raise InputError(f"sweep-every must be at least 1, got {self.sweep_every}")
         if not 1 <= self.count <= self.views:
             raise InputError(f"edit-count must be from 1 to the number of views ({self.views}), got {self.count}")
         if not 0 < self.lower <= self.upper <= 1:
             raise InputError(f"expected 0 < lower-bound <= upper-bound <= 1, got {self.lower:g} and {self.upper:g}")
 
+    @property
+    def edits_first(self) -> bool:
+        """Whether a step trains on what it has just edited, so that its edits come before its batch is drawn."""
+        return self.kind == "sweeps"
+
+    @property
+    def sweep_steps(self) -> int:
+        """Steps that a sweep takes."""
+        return -(-self.views // self.count)
+
+    @property
+    def period(self) -> int:
+        """Steps after which the pattern of steps with and without edits repeats itself.
+
+        Instruct-GS2GS looks for the beginning of a sweep at multiples of `sweep_every` alone; a sweep that takes
+        longer is finished first.
+        """
+        if self.kind == "views":
+            return self.rate
+        return self.sweep_every * -(-self.sweep_steps // self.sweep_every)
+
     def turns(self, step: int) -> tuple[EditTurn, ...]:
-        """The edits due at an edit step; none between two multiples of the rate."""
-        if step < 0 or step % self.rate:
+        """The edits due at an edit step; most steps have none."""
+        if step < 0:
             return ()
-        first = step // self.rate * self.count
-        return tuple(self.turn(first + offset, step=step) for offset in range(self.count))
+        cycle, place = divmod(step, self.period)
+        if self.kind == "views":
+            first = cycle * self.count
+            last = first + self.count if place == 0 else first
+        else:
+            first = cycle * self.views + min(place * self.count, self.views)
+            last = min(first + self.count, (cycle + 1) * self.views)
+        return tuple(self.turn(index, step=step) for index in range(first, last))
+
+    def focus(self, step: int) -> int | None:
+        """The view that a step of a sweep trains on where a step trains on one picture; None = any.
+
+        It is the first of those that the step edits; the others come up in later steps.
+        """
+        turns = self.turns(step) if self.edits_first else ()
+        return turns[0].view if turns else None
+
+    def next_due(self, step: int) -> int:
+        """The first edit step, from this one on, that has edits."""
+        step = max(0, step)
+        return step if self.turns(step) else -(-step // self.period) * self.period
 
     def turn(self, index: int, *, step: int) -> EditTurn:
         """The edit with a running number."""
@@ -95,4 +147,7 @@ class EditSchedule:
 
     def planned(self, steps: int) -> int:
         """Number of edits in that many edit steps."""
-        return self.count * -(-max(0, steps) // self.rate)
+        cycles, rest = divmod(max(0, steps), self.period)
+        if self.kind == "views":
+            return self.count * (cycles + (rest > 0))
+        return self.views * cycles + min(rest * self.count, self.views)

@@ -8,6 +8,7 @@ from maskedit.editors import InputError
 from maskedit.plugin.update import Draw, EditSchedule, seed_for
 
 SCHEDULE = EditSchedule(rate=10, count=1, views=5, lower=0.02, upper=0.98, seed=0)
+SWEEPS = replace(SCHEDULE, kind="sweeps", sweep_every=20)
 
 
 def all_turns(schedule: EditSchedule, steps: int) -> list:
@@ -26,7 +27,55 @@ def test_edits_are_counted_from_step_zero(steps: int, rate: int, count: int) -> 
 
 
 def test_nothing_is_edited_before_step_zero() -> None:
-    assert not [turn for step in range(-40, 0) for turn in SCHEDULE.turns(step)]
+    for schedule in (SCHEDULE, SWEEPS):
+        assert not [turn for step in range(-40, 0) for turn in schedule.turns(step)]
+        assert schedule.next_due(-3) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_sweep_edits_each_view_once_and_then_the_scene_trains_alone(count: int) -> None:
+    schedule = replace(SWEEPS, count=count)
+    turns = all_turns(schedule, 60)
+    assert [turn.index for turn in turns] == list(range(15))
+    assert [turn.view for turn in turns] == [0, 1, 2, 3, 4] * 3
+    assert [turn.sweep for turn in turns] == [0] * 5 + [1] * 5 + [2] * 5
+    # Sweeps begin at steps 0, 20 and 40 and take as many steps as they need.
+    assert [turn.step for turn in turns] == [20 * (i // 5) + i % 5 // count for i in range(15)]
+    assert max(len(schedule.turns(step)) for step in range(60)) == count
+
+
+@pytest.mark.parametrize("kind", ["views", "sweeps"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("every", [1, 2, 4, 7])
+def test_the_plan_counts_what_is_done(kind: str, count: int, every: int) -> None:
+    schedule = replace(SWEEPS, kind=kind, count=count, rate=every, sweep_every=every)
+    for steps in range(40):
+        turns = all_turns(schedule, steps)
+        assert schedule.planned(steps) == len(turns)
+        # In2n's invariant: the order is cyclic, whatever the steps.
+        assert [turn.view for turn in turns] == [i % 5 for i in range(len(turns))]
+        due = schedule.next_due(steps)
+        assert schedule.turns(due)
+        assert not [turn for step in range(steps, due) for turn in schedule.turns(step)]
+
+
+def test_a_sweep_that_takes_longer_than_its_period_is_finished_first() -> None:
+    turns = all_turns(replace(SWEEPS, sweep_every=3), 12)
+    assert [(turn.step, turn.sweep) for turn in turns] == [(s, 0) for s in range(5)] + [(s, 1) for s in range(6, 11)]
+
+
+def test_a_step_of_a_sweep_trains_on_what_it_edits() -> None:
+    schedule = replace(SWEEPS, count=2)
+    assert [schedule.focus(step) for step in range(-1, 5)] == [None, 0, 2, 4, None, None]
+    assert schedule.focus(21) == 2
+    assert schedule.edits_first
+    assert not SCHEDULE.edits_first
+    assert SCHEDULE.focus(0) is None
+
+
+def test_the_published_run_has_three_sweeps() -> None:
+    schedule = replace(SWEEPS, views=120, sweep_every=2500)
+    assert schedule.planned(7500) == 3 * 120
 
 
 def test_noise_levels_stay_inside_their_bounds_and_reach_both() -> None:
@@ -57,6 +106,7 @@ def test_each_purpose_has_its_own_seeds() -> None:
     ("changes", "message"),
     [
         ({"rate": 0}, "edit-rate"),
+        ({"sweep_every": 0}, "sweep-every"),
         ({"count": 6}, "edit-count"),
         ({"count": 0}, "edit-count"),
         ({"lower": 0.9, "upper": 0.1}, "lower-bound"),
