@@ -19,6 +19,11 @@ from .core.checkpoint import fingerprint_checkpoint as fingerprint_checkpoint
 from .core.checkpoint import load_preset as load_preset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint
 from .core.chunking import in_chunks as in_chunks
+from .core.consistency import NoiseSource as NoiseSource
+from .core.consistency import ViewSharing as ViewSharing
+from .core.devices import PeakMemory as PeakMemory
+from .core.devices import own_stream as own_stream
+from .core.devices import wait_for as wait_for
 from .core.errors import InputError as InputError
 from .core.errors import MaskeditError as MaskeditError
 from .core.errors import MissingExtraError as MissingExtraError

@@ -1,0 +1,87 @@
+"""A second copy of the scene, for edits that are made while the scene itself goes on training.
+
+The replica is a model of the same class on a device of its own. It is built once; then only weights, and the plain
+numbers that rendering depends on (nerfacto's annealing, splatfacto's degree of harmonics), are copied into it. That is
+all a training step ever waits for.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..editors import wait_for
+from .datamanager import MaskeditDataManager
+from .scene import SceneRenderer, ViewRender
+
+PLAIN = (bool, int, float, np.number)
+
+
+class SceneReplica:
+    """A copy of the scene that trains.
+
+    Args:
+        model: the scene that trains, built by its config.
+        data: the cameras that look at it.
+        device: where the replica lives.
+    """
+
+    def __init__(self, model: Any, data: MaskeditDataManager, device: torch.device | str) -> None:
+        self.model = model
+        photos = data.train_dataset
+        self.replica: nn.Module = model.config.setup(
+            scene_box=photos.scene_box,
+            num_train_data=len(photos),
+            metadata=photos.metadata,
+            device=str(device),
+            grad_scaler=None,
+            seed_points=None,
+        )
+        self.replica.to(device).requires_grad_(False).eval()
+        self._renderer = SceneRenderer(self.replica, data)
+        self.seconds = 0.0
+        """How long all copies took together."""
+
+    def copy(self) -> None:
+        """Bring the replica up to date; on return it depends on nothing that trains."""
+        started = time.monotonic()
+        copy_model(self.model, self.replica)
+        # The devices work off what is queued: without waiting, a training step could overtake the copy.
+        wait_for(self.model.device, self._renderer.model.device)
+        self.seconds += time.monotonic() - started
+
+    def render(self, view: int) -> ViewRender:
+        """The replica as a camera of the working set sees it."""
+        return self._renderer.render(view)
+
+
+@torch.no_grad()
+def copy_model(source: nn.Module, target: nn.Module) -> None:
+    """Make a model of the same class render what another renders.
+
+    Args:
+        source: is left as it is.
+        target: its tensors keep their device; those whose shape differs, as Gaussians that were split, are replaced.
+    """
+    modules = dict(target.named_modules())
+    for name, module in source.named_modules():
+        other = modules[name]
+        for key, value in vars(module).items():
+            if isinstance(value, PLAIN) and key != "training":
+                setattr(other, key, value)
+        for key, tensor in module._parameters.items():
+            other._parameters[key] = _copied(tensor, other._parameters.get(key))
+        for key, tensor in module._buffers.items():
+            other._buffers[key] = _copied(tensor, other._buffers.get(key))
+
+
+def _copied(source: Tensor | None, target: Tensor | None) -> Any:
+    """The target with the values of the source, or a new one where the shapes differ."""
+    if source is None or target is None:
+        return source
+    if source.shape == target.shape:
+        return target.copy_(source)
+    fresh = source.detach().to(target.device, copy=True)
+    return nn.Parameter(fresh, requires_grad=False) if isinstance(target, nn.Parameter) else fresh
