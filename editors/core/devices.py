@@ -4,7 +4,7 @@ A CPU queues nothing, so there streams and waiting come to nothing, and memory i
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def _queues_work(device: torch.device | str) -> bool:
 
 
 @contextmanager
-def own_stream(device: torch.device | str) -> Iterator[None]:
+def own_stream(device: torch.device | str) -> Generator[None]:
     """Queue the work of this thread on a new stream, beside what other threads queue; it is finished on leaving.
 
     Args:
