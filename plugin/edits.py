@@ -8,13 +8,14 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..editors import Editor, EditResult, InputError, Instruction
+from ..editors import Editor, EditResult, InputError
 from .datamanager import MaskeditDataManager
 from .editor import SceneEditorConfig
-from .editor_cache import EditorCache
+from .editor_cache import EditorCache, switch_editor
 from .plan import check_plan, make_plan, plan_early
 from .scene import ViewRender
 from .session import EditRecord, EditSession, Event
+from .session_history import apply_event
 from .slot import EditView, Settings, as_image, batch_request
 from .storage import to_bytes
 from .update import EditSchedule, EditTurn
@@ -76,7 +77,7 @@ class SceneEdits:
     @property
     def has_editor(self) -> bool:
         """Whether an editor has been loaded."""
-        return self._cache.editor is not None
+        return self._cache.has_editor
 
     def use_editor(self, editor: Editor) -> None:
         """Use an editor that exists already, whatever the flags say."""
@@ -87,7 +88,7 @@ class SceneEdits:
         settings = self._initial
         for event in self.session.events:
             if event.step <= step:
-                settings = _apply_event(settings, event)
+                settings = apply_event(settings, event)
         return settings
 
     def check_event(self, event: Event) -> None:
@@ -97,11 +98,10 @@ class SceneEdits:
             InputError: saying why.
             LanguageError: if a language server fails.
         """
-        settings = _apply_event(self.settings_at(event.step), event)
+        settings = apply_event(self.settings_at(event.step), event)
         if not settings.instructions:
             raise InputError("expected an instruction, got none: say what to change")
-        config, editor = self._cache.config, self._cache.editor
-        config.with_guidance(settings.guidance_scale, settings.image_guidance_scale)
+        config, editor = self._cache.config_for(settings), self._cache.peek(settings)
         if editor is not None:
             # Planned at once: what is not understood must be said now and not end the run at its next edit.
             due = -(-event.step // self.schedule.rate) * self.schedule.rate
@@ -174,7 +174,7 @@ class SceneEdits:
                 self._tell(record, time.monotonic() - started)
         if views:
             with self._own_precision():
-                result = editor.edit(batch_request(views, settings, self._cache.config.draws_noise))
+                result = editor.edit(batch_request(views, settings, self._cache.config_for(settings).draws_noise))
             for row, view in enumerate(views):
                 made.append(self._store(view, result, row, settings))
                 self._tell(made[-1].record, (time.monotonic() - started) / len(work.turns))
@@ -201,18 +201,18 @@ class SceneEdits:
 
     def _plan(self, editor: Editor, settings: Settings, view: int) -> Settings:
         """The settings with what language decides about them, from the session or, once, from a view's photo."""
-        plan = self.session.plan(settings.instructions)
+        plan = self.session.plan(settings.instructions, settings.editor)
         if plan is None:
             with self._own_precision():
                 plan = make_plan(editor, as_image(self.data.original(view)), settings.instructions)
-            check_plan(self._cache.config, plan, self._cache.tokenizer)
-            self.session.save_plan(settings.instructions, plan)
+            check_plan(self._cache.config_for(settings), plan, self._cache.tokenizer_for(settings))
+            self.session.save_plan(settings.instructions, plan, settings.editor)
         return replace(settings, instructions=plan.instructions, captions=plan.captions)
 
     def _store(self, view: EditView, result: EditResult, row: int, settings: Settings) -> MadeEdit:
         used = to_bytes(result.mask[row, 0])
         after = to_bytes(result.image[row].permute(1, 2, 0))
-        if self._cache.config.chosen.keep_outside != "paper":
+        if self._cache.config_for(settings).chosen.keep_outside != "paper":
             # The editor promises this; rounding must not break the promise.
             outside = (result.mask[row, 0] <= 0).cpu()
             after = torch.where(outside[..., None], view.original, after)
@@ -224,7 +224,7 @@ class SceneEdits:
     def _record(
         self, turn: EditTurn, settings: Settings, *, reason: str = "", trace: dict[str, object] | None = None
     ) -> EditRecord:
-        config = self._cache.config
+        config = self._cache.config_for(settings)
         return EditRecord(
             step=turn.step,
             view=turn.view,
@@ -233,6 +233,7 @@ class SceneEdits:
             sweep=turn.sweep,
             noise_level=turn.noise_level if config.draws_noise else config.encoding_ratio,
             seed=turn.seed,
+            editor=settings.editor,
             instructions=tuple(i.text for i in settings.instructions),
             reason=reason,
             trace=trace or {},
@@ -254,7 +255,8 @@ class SceneEdits:
         total = max(self.planned, record.index + 1)
         spent = time.monotonic() - (self._began or time.monotonic())
         left = spent / self._made * (total - record.index - 1)
-        level = f"{'noise' if self._cache.config.draws_noise else 'ratio'} {record.noise_level:.2f}"
+        draws_noise = switch_editor(self._cache.config, record.editor).draws_noise
+        level = f"{'noise' if draws_noise else 'ratio'} {record.noise_level:.2f}"
         state = "nothing found, photo kept" if record.image is None else level
         areas = record.trace.get("mask_area")
         area = f", mask {areas[0]:.1%}" if isinstance(areas, list | tuple) and areas else ""
@@ -262,17 +264,6 @@ class SceneEdits:
             f"edit {record.index + 1}/{total}, sweep {record.sweep + 1}, {record.photo}: {state}{area}, "
             f"{seconds:.1f} s, ETA {format_duration(left)}"
         )
-
-
-def _apply_event(settings: Settings, event: Event) -> Settings:
-    if event.kind == "pause":
-        return replace(settings, is_paused=bool(event.value))
-    if event.kind == "settings":
-        changes = dict(event.value)
-        if "instructions" in changes:
-            changes["instructions"] = tuple(Instruction(**each) for each in changes["instructions"])
-        return replace(settings, **changes)
-    return settings
 
 
 def format_duration(seconds: float) -> str:

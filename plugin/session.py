@@ -11,61 +11,31 @@ a checkpoint means to forget what is newer, and undo is an event like any other.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from threading import RLock
+from typing import Any
 
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..editors import Instruction, SessionError
+from ..editors import EditorName, Instruction, SessionError
 from .plan import ScenePlan, instruction_to_json
+from .session_history import (
+    HeldSettings,
+    initial_settings,
+    read_history,
+    settings_before,
+    settings_to_json,
+    taken_back,
+)
+from .session_records import EditRecord, Event
+from .session_settings import differences
 from .storage import draw_strip, read_image, read_mask, write_image, write_json
 
 FORMAT = 1
 FOLDER = "maskedit_session"
-
-EventKind = Literal["undo", "pause", "settings"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditRecord:
-    """One edit that was carried out, or was due and found nothing to edit."""
-
-    step: int
-    """Edit step."""
-    view: int
-    """Place of the view in the working set."""
-    photo: str
-    """File name of the photo."""
-    index: int
-    sweep: int
-    noise_level: float
-    """Share of the noise range the edit started from: drawn, or the encoding ratio of an editor that inverts."""
-    seed: int
-    instructions: tuple[str, ...]
-    """Texts as planned, in the order of `masks`."""
-    image: str | None = None
-    """The edited photo, relative to the session; None = nothing was found and the photo was left as it is."""
-    masks: tuple[str, ...] = ()
-    """Where each instruction may act."""
-    mask: str | None = None
-    """Where the edit acted: the union, as used."""
-    strip: str | None = None
-    reason: str = ""
-    """Why there is no image."""
-    trace: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something the user did while the run was going on, at an edit step: it is repeated when that step is repeated."""
-
-    step: int
-    """It takes effect before the edits of this edit step."""
-    kind: EventKind
-    value: Any = None
 
 
 class EditSession:
@@ -79,11 +49,20 @@ class EditSession:
     def __init__(self, root: Path, state: dict[str, Any]) -> None:
         self.root = root
         self._state = state
+        # Edits made beside training are stored by a thread of their own.
+        self._lock = RLock()
         self._records = {(r.step, r.view): r for r in self._read_records()}
 
     @classmethod
     def create(
-        cls, root: Path, *, settings: Mapping[str, Any], start_step: int, edit_start: int, source: str | None
+        cls,
+        root: Path,
+        *,
+        settings: Mapping[str, Any],
+        start_step: int,
+        edit_start: int,
+        source: str | None,
+        photos: Sequence[str] = (),
     ) -> "EditSession":
         """Begin a session.
 
@@ -93,6 +72,7 @@ class EditSession:
             start_step: training step at which the run begins.
             edit_start: training step of edit step 0.
             source: checkpoint the run starts from; None = from scratch.
+            photos: file of each view's photo.
         """
         session = cls(
             root,
@@ -102,6 +82,7 @@ class EditSession:
                 "start_step": start_step,
                 "edit_start": edit_start,
                 "source": source,
+                "photos": list(photos),
                 "settings": json.loads(json.dumps(settings, default=str)),
                 "events": [],
                 "plans": [],
@@ -156,6 +137,11 @@ class EditSession:
         return None if self._state["source"] is None else Path(self._state["source"])
 
     @property
+    def photos(self) -> tuple[Path, ...]:
+        """File of each view's photo; a session of an older version does not know them."""
+        return tuple(Path(each) for each in self._state.get("photos", ()))
+
+    @property
     def start_checkpoint(self) -> Path:
         """Where a scene that was reconstructed in the same run is kept for a reset."""
         return self.root / "start.ckpt"
@@ -173,19 +159,37 @@ class EditSession:
     @property
     def records(self) -> tuple[EditRecord, ...]:
         """Every edit of this generation, in the order in which they were made; undone ones included."""
-        return tuple(sorted(self._records.values(), key=lambda r: r.index))
+        with self._lock:
+            return tuple(sorted(self._records.values(), key=lambda r: r.index))
 
-    def plan(self, instructions: Sequence[Instruction]) -> ScenePlan | None:
-        """What was decided about these instructions before, if anything."""
+    def clock(self, step: int) -> int:
+        """The edit step by which a session counts what happens.
+
+        A run that edits beside training keeps every edit, although a kill takes its scene back to a checkpoint. Its
+        clock never goes back, so that what the user did stays before the edits that were made after it.
+
+        Args:
+            step: the edit step that comes next.
+        """
+        if not self.settings.get("edit beside"):
+            return step
+        return max([step, *(record.at + 1 for record in self.records), *(event.step for event in self.events)])
+
+    def plan(self, instructions: Sequence[Instruction], editor: EditorName | None = None) -> ScenePlan | None:
+        """What an editor decided about these instructions before, if anything; None = that of the beginning."""
         asked = [instruction_to_json(each) for each in instructions]
-        found = [each for each in self._state.get("plans", []) if each["asked"] == asked]
+        plans = self._state.get("plans", [])
+        found = [each for each in plans if each["asked"] == asked and each.get("editor") == editor]
         return ScenePlan.from_json(found[0]) if found else None
 
-    def save_plan(self, instructions: Sequence[Instruction], plan: ScenePlan) -> None:
+    def save_plan(self, instructions: Sequence[Instruction], plan: ScenePlan, editor: EditorName | None = None) -> None:
         """Keep what was decided about some instructions; a session of an older version has none."""
-        asked = [instruction_to_json(each) for each in instructions]
-        self._state["plans"] = [*self._state.get("plans", []), {"asked": asked, **plan.to_json()}]
-        self._save()
+        stored = {"asked": [instruction_to_json(each) for each in instructions], **plan.to_json()}
+        # Only editors chosen in the viewer are named, so that plans of older versions are found.
+        stored |= {} if editor is None else {"editor": editor}
+        with self._lock:
+            self._state["plans"] = [*self._state.get("plans", []), stored]
+            self._save()
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse to continue a session with other settings than it began with.
@@ -194,7 +198,7 @@ class EditSession:
             SessionError: naming the first setting that differs.
         """
         given = json.loads(json.dumps(settings, default=str))
-        for name, was, now in _differences(self.settings, given):
+        for name, was, now in differences(self.settings, given):
             raise SessionError(
                 f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "
                 "former to continue it, or --pipeline.resume False to begin a new edit from its scene"
@@ -255,34 +259,30 @@ class EditSession:
     def save_record(self, record: EditRecord) -> EditRecord:
         """Store the JSON of an edit."""
         write_json(self._json_path(record), asdict(record))
-        self._records[record.step, record.view] = record
+        with self._lock:
+            self._records[record.step, record.view] = record
         return record
 
     def hidden(self, step: int) -> set[int]:
         """Running numbers of the edits that undos up to an edit step took back."""
-        gone: set[int] = set()
-        for event in self.events:
-            if event.kind != "undo" or event.step > step:
-                continue
-            alive = [r for r in self.records if r.step < event.step and r.index not in gone and r.image is not None]
-            if alive:
-                last = max(r.sweep for r in alive)
-                gone |= {r.index for r in alive if r.sweep == last}
-        return gone
+        return taken_back(self.records, self.events, step)
 
     def working_set(self, step: int) -> dict[int, EditRecord]:
         """The edit that each view shows before the edits of an edit step; views without one show their photo."""
         gone = self.hidden(step)
         shown: dict[int, EditRecord] = {}
         for record in self.records:
-            if record.step < step and record.image is not None and record.index not in gone:
+            if record.at < step and record.image is not None and record.index not in gone:
                 shown[record.view] = record
         return shown
 
-    def found_masks(self, view: int, instructions: tuple[str, ...], step: int) -> EditRecord | None:
-        """The first edit of a view with the same instructions, whose masks are used again."""
+    def found_masks(
+        self, view: int, instructions: tuple[str, ...], step: int, editor: EditorName | None = None
+    ) -> EditRecord | None:
+        """The first edit of a view with the same instructions and editor, whose masks are used again."""
+        asked = (view, instructions, editor)
         for record in self.records:
-            if record.view == view and record.instructions == instructions and record.step < step:
+            if (record.view, record.instructions, record.editor) == asked and record.step < step:
                 return record
         return None
 
@@ -296,8 +296,9 @@ class EditSession:
 
     def add_event(self, event: Event) -> None:
         """Store something the user did."""
-        self._state["events"].append(asdict(event))
-        self._save()
+        with self._lock:
+            self._state["events"].append(asdict(event))
+            self._save()
 
     def undo(self, step: int) -> int:
         """Take back the last sweep of edits: each of its views shows again what it showed before.
@@ -312,6 +313,39 @@ class EditSession:
         self.add_event(Event(step=step, kind="undo"))
         return len(self.hidden(step)) - before
 
+    def undo_to(self, step: int, to: int) -> int:
+        """Go back to what the session was just before an earlier edit step: to its working set and its instructions.
+
+        Args:
+            step: the edit step that comes next.
+            to: the edit step to go back to; its own edits are taken back as well.
+
+        Returns:
+            How many edits were taken back.
+
+        Raises:
+            SessionError: if that edit step has not come yet.
+        """
+        if not 0 <= to < max(step, 1):
+            raise SessionError(f"expected an edit step before {max(step, 1)}, got {to}: give one of the steps so far")
+        before = len(self.hidden(step))
+        settings = settings_before(initial_settings(self.settings), self.events, to)
+        with self._lock:
+            self._state["events"] += [
+                asdict(Event(step=step, kind="undo", value={"to": to})),
+                asdict(Event(step=step, kind="settings", value=settings_to_json(settings))),
+            ]
+            self._save()
+        return len(self.hidden(step)) - before
+
+    def history(self, step: int) -> tuple[HeldSettings, ...]:
+        """What the user wanted one after another, oldest first.
+
+        Args:
+            step: the edit step that comes next.
+        """
+        return read_history(initial_settings(self.settings), self.events, self.records, step)
+
     def reset(self, *, edit_start: int | None = None) -> None:
         """Forget every edit: all photos are the originals again and the scene is to be taken from the start.
 
@@ -320,12 +354,13 @@ class EditSession:
         Args:
             edit_start: training step at which editing begins anew; None = where the session first began.
         """
-        self._state["generation"] = self.generation + 1
-        self._state["events"] = []
-        if edit_start is not None:
-            self._state["edit_start"] = edit_start
-        self._save()
-        self._records = {}
+        with self._lock:
+            self._state["generation"] = self.generation + 1
+            self._state["events"] = []
+            if edit_start is not None:
+                self._state["edit_start"] = edit_start
+            self._save()
+            self._records = {}
 
     def roll_back(self, step: int) -> int:
         """Forget the edits from an edit step on, because the scene they came from was lost.
@@ -353,16 +388,3 @@ class EditSession:
 
     def _save(self) -> None:
         write_json(self.root / "session.json", self._state)
-
-
-def _differences(began: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Names and both values of settings that differ, options within options as well.
-
-    A session that was begun by an older version does not know every setting of today's, so only shared ones count.
-    """
-    for name in sorted(began.keys() & given.keys()):
-        was, now = began[name], given[name]
-        if isinstance(was, dict) and isinstance(now, dict):
-            yield from ((f"{name}: {inner}", one, other) for inner, one, other in _differences(was, now))
-        elif was != now:
-            yield name, was, now

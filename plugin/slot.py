@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..editors import Captions, Editor, EditRequest, Image, Instruction, Mask, NothingFoundError
+from ..editors import Captions, Editor, EditorName, EditRequest, Image, Instruction, Mask, NothingFoundError
 from .storage import from_bytes
 from .update import EditTurn
 
@@ -28,6 +28,8 @@ class Settings:
     guidance_scale: float | None = None
     """None = as configured."""
     image_guidance_scale: float | None = None
+    editor: EditorName | None = None
+    """None = the one that is configured."""
     is_paused: bool = False
     captions: tuple[Captions, ...] = ()
     """One for all photos; set by the plan."""

@@ -45,7 +45,7 @@ class FoundMasks:
         """Set the masks of a view; see `ViewMasks`."""
         texts = tuple(i.text for i in settings.instructions)
         if self.reuse:
-            first = self.session.found_masks(view.turn.view, texts, view.turn.step)
+            first = self.session.found_masks(view.turn.view, texts, view.turn.step, settings.editor)
             if first is not None and first.image is None:
                 return first.reason
             if first is not None:

@@ -94,6 +94,23 @@ def test_edits_after_an_undo_are_shown(session: EditSession) -> None:
     assert shown(session, 60) == {0: 2, 1: 5}
 
 
+def test_going_back_to_a_step_brings_back_its_edits_and_its_instructions(tmp_path: Path) -> None:
+    settings = {"instructions": ["make it red"], "keywords": [], "strengths": []}
+    session = EditSession.create(tmp_path, settings=settings, start_step=0, edit_start=0, source=None)
+    for index in range(5):
+        save(session, index)
+    session.add_event(Event(step=15, kind="settings", value={"instructions": [{"text": "make it blue"}]}))
+    assert [(h.describe(), h.edits) for h in session.history(50)] == [("make it red", 2), ("make it blue", 3)]
+    assert session.undo_to(50, 15) == 3
+    for each in (session, EditSession.open(session.root)):
+        assert shown(each, 50) == {0: 0, 1: 1}
+        assert [(h.describe(), h.undone) for h in each.history(50)][1:] == [("make it blue", 3), ("make it red", 0)]
+    assert session.undo_to(50, 0) == 2
+    assert shown(session, 50) == {}
+    with pytest.raises(SessionError, match="an edit step before 50, got 50"):
+        session.undo_to(50, 50)
+
+
 def test_reset_forgets_every_edit_and_event(session: EditSession) -> None:
     session.undo(50)
     session.reset(edit_start=70)
@@ -125,6 +142,7 @@ def test_masks_of_the_first_edit_with_the_same_instructions_are_found(session: E
     assert first.index == 0
     assert session.found_masks(0, ("make it blue",), 50) is None
     assert session.found_masks(0, ("make it red",), 0) is None
+    assert session.found_masks(0, ("make it red",), 50, "ip2p") is None
 
 
 def test_masks_may_lie_in_the_file_of_an_earlier_edit(session: EditSession) -> None:
@@ -176,6 +194,10 @@ def test_a_plan_is_kept_for_its_instructions(session: EditSession) -> None:
     again = EditSession.open(session.root)
     assert again.plan(asked) == plan
     assert again.plan((Instruction(text="make it red"),)) is None
+    assert again.plan(asked, "diffedit") is None
+    other = ScenePlan(instructions=asked)
+    again.save_plan(asked, other, "diffedit")
+    assert (again.plan(asked), again.plan(asked, "diffedit")) == (plan, other)
 
 
 def test_a_session_of_a_version_without_plans_is_read(session: EditSession) -> None:
@@ -203,6 +225,13 @@ def test_a_plan_of_an_older_version_is_found_by_what_was_asked(session: EditSess
         instructions=(Instruction(text="make it red", phrases=("ball",)),),
         captions=(Captions(source="a ball", target="a red ball"),),
     )
+
+
+def test_the_photos_of_the_views_are_known(session: EditSession, tmp_path: Path) -> None:
+    assert session.photos == ()
+    files = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    made = EditSession.create(tmp_path / "other", settings={}, start_step=0, edit_start=0, source=None, photos=files)
+    assert EditSession.open(made.root).photos == (tmp_path / "a.jpg", tmp_path / "b.jpg")
 
 
 def test_what_is_no_session_is_refused(tmp_path: Path) -> None:
