@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from ..editors import InputError
 
-SMALLEST_VOTE = 1e-4
-"""Weight below which a place counts as unseen: rays leave traces of it all along their way."""
+PRIOR = 3.0
+"""Rays' worth of votes that a cell takes from its surroundings: a cell that few rays met says little by itself."""
+COARSENINGS = 3
+"""How often a cell's surroundings double."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +80,10 @@ class VoxelVotes:
     Args:
         trace: gives a camera's rays.
         device: where the grid lies.
-        resolution: cells along each axis. Half of them cover the box from -1 to 1 around the centre.
-        centre: of the finest part, in the scene's coordinates.
-        radius: half side of the finest part, in the scene's units.
+        resolution: cells along each axis, a multiple of 8. Half of them cover the box from -1 to 1.
 
     Raises:
-        InputError: if the grid has less than 2 cells along an axis.
+        InputError: for another number of cells.
     """
 
     def __init__(
@@ -91,16 +92,14 @@ class VoxelVotes:
         *,
         device: torch.device | str,
         resolution: int = 128,
-        centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        radius: float = 1.0,
     ) -> None:
-        if resolution < 2:
-            raise InputError(f"expected a grid of at least 2 cells along each axis, got {resolution}")
+        least = 2**COARSENINGS
+        if resolution < least or resolution % least:
+            raise InputError(f"expected a grid of a multiple of {least} cells along each axis, got {resolution}")
         self._trace, self.resolution = trace, resolution
-        self._centre = torch.tensor(centre, device=device)
-        self._radius = torch.tensor(radius, device=device)
         self._yes = torch.zeros(resolution**3, device=device)
         self._all = torch.zeros(resolution**3, device=device)
+        self._share: Float[Tensor, " cells"] | None = None
 
     @torch.no_grad()
     def add(
@@ -115,6 +114,7 @@ class VoxelVotes:
         mask = mask.to(self._yes)
         weight = weight.to(mask) if isinstance(weight, Tensor) else torch.full_like(mask, weight)
         wish, worth, done = mask.flatten(), weight.flatten(), 0
+        self._share = None
         for rays in self._trace(camera):
             chosen = slice(done, done + len(rays.weights))
             done += len(rays.weights)
@@ -136,28 +136,39 @@ class VoxelVotes:
 
     @torch.no_grad()
     def share_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
-        """The share of yes at some places, in the scene's coordinates; 0 where nobody voted."""
+        """The share of yes at some places, in the scene's coordinates; 0 where nobody voted far and wide."""
+        if self._share is None:
+            self._share = self._count()
         cells, shares = self._corners(points)
-        every = (shares * self._all[cells]).sum(dim=-1)
-        said_yes = (shares * self._yes[cells]).sum(dim=-1)
-        # Votes are weighed before they are divided, so that a cell that few saw counts little beside its neighbours.
-        return torch.where(every > SMALLEST_VOTE, said_yes / every.clamp_min(SMALLEST_VOTE), 0.0)
+        return (shares * self._share[cells]).sum(dim=-1)
 
     def state(self) -> dict[str, Tensor]:
-        """The votes and where their grid lies."""
-        grids = {"yes": self._yes, "all": self._all, "centre": self._centre, "radius": self._radius}
-        return {name: value.cpu() for name, value in grids.items()}
+        """The votes of the cells."""
+        return {"yes": self._yes.cpu(), "all": self._all.cpu()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over stored votes and their grid."""
-        yes, every, self._centre, self._radius = (
-            state[name].to(self._yes) for name in ("yes", "all", "centre", "radius")
-        )
-        self._yes, self._all, self.resolution = yes, every, round(len(yes) ** (1 / 3))
+        """Take over stored votes and their resolution."""
+        self._yes, self._all = (state[name].to(self._yes) for name in ("yes", "all"))
+        self._share, self.resolution = None, round(len(self._yes) ** (1 / 3))
+
+    def _count(self) -> Float[Tensor, " cells"]:
+        """The share of yes in each cell, drawn towards that of its surroundings, from coarse to fine.
+
+        A photo has too few rays to meet every cell of a surface, and one wrong mask would decide where it alone does.
+        """
+        levels = [torch.stack([self._yes, self._all]).view(1, 2, *(3 * [self.resolution]))]
+        for _ in range(COARSENINGS):
+            levels.append(8 * F.avg_pool3d(levels[-1], 2))
+        share = torch.zeros_like(levels[-1][:, :1])
+        for level in reversed(levels):
+            if share.shape[-1] < level.shape[-1]:
+                share = F.interpolate(share, scale_factor=2, mode="trilinear", align_corners=False)
+            share = (level[:, :1] + PRIOR * share) / (level[:, 1:] + PRIOR)
+        return share.flatten()
 
     def _corners(self, points: Float[Tensor, "points 3"]) -> tuple[Int[Tensor, "points 8"], Float[Tensor, "points 8"]]:
         """The eight cells around each point, and the share of each by trilinear interpolation."""
-        place = (contract((points.to(self._yes) - self._centre) / self._radius) + 2) / 4
+        place = (contract(points.to(self._yes)) + 2) / 4
         place = (place * self.resolution - 0.5).clamp(0, self.resolution - 1)
         low = place.floor().clamp_max(self.resolution - 2)
         share = (place - low)[:, None]

@@ -1,0 +1,35 @@
+"""Options of masks that are lifted into the scene, and of holding the scene outside them."""
+
+from dataclasses import dataclass
+
+GRID_STEP = 8
+"""Cells along an axis come in multiples of this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftConfig:
+    """How the masks of all photos become one region of the scene; read with --pipeline.masks lifted."""
+
+    resolution: int = 128
+    """Cells along each axis of the grid in which a nerfacto scene keeps the votes, a multiple of 8. Half of them lie
+    between the outermost cameras; a finer grid follows small objects closer and needs photos with more pixels."""
+    threshold: float = 0.5
+    """Share of votes from which a place belongs to the region, in (0, 1), as a part of the share that the object itself
+    reaches: lower where detectors miss much, higher where their masks are too wide."""
+    softness: float = 0.2
+    """Width of the soft edge in shares of votes, as part of the same, in [0, 1]; 0 = hard masks."""
+    rounds: int = 2
+    """How often the photos vote, at least 1; from the second time on those that disagree with the rest count less."""
+    batch: int = 8
+    """Photos that the editor looks for masks in together, at least 1."""
+
+    def __post_init__(self) -> None:
+        if self.resolution < GRID_STEP or self.resolution % GRID_STEP:
+            raise ValueError(f"lift.resolution must be a multiple of {GRID_STEP}, got {self.resolution}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"lift.threshold must be in (0, 1), got {self.threshold:g}")
+        if not 0 <= self.softness <= 1:
+            raise ValueError(f"lift.softness must be in [0, 1], got {self.softness:g}")
+        for name in ("rounds", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"lift.{name} must be at least 1, got {getattr(self, name)}")
