@@ -91,7 +91,8 @@ class DiffEdit(CaptionEditor[DiffEditConfig]):
         clean = backbone.scale_latents(backbone.encode(request.preserved))
         generators = make_generators(request.seeds, clean.device)
         # Maps stand along the channels while the noise is drawn, then along the batch, picture by picture.
-        drawn = draw_noise(generators, (maps * clean.shape[1], *clean.shape[2:]), clean.dtype)
+        shape = (maps * clean.shape[1], *clean.shape[2:])
+        drawn = draw_noise(generators, shape, clean.dtype, source=request.noise, filled=request.filled)
         noise = drawn.unflatten(1, (maps, -1)).flatten(0, 1)
         noisy = schedule.add_noise(clean.repeat_interleave(maps, 0), noise, at)
         sides = {"source": [c.source for c in captions], "text": [c.target for c in captions]}

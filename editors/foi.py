@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from .core.attention import AttentionStore, attention_control
+from .core.attention import AttentionStore
 from .core.backbone import Backbone
 from .core.errors import NothingFoundError
 from .core.guidance import InstructGuidance
@@ -171,7 +171,7 @@ class _FoIRun:
         if self.latent_masks is not None:
             return
         prepared = self.prepared
-        with attention_control(self.backbone.unet, [self.store], prepared.conditioning.branches):
+        with prepared.control([self.store]):
             model_input = prepared.schedule.scale_model_input(prepared.latents, 0)
             with torch.no_grad():
                 self.backbone.predict(model_input, prepared.schedule.timesteps[0], prepared.conditioning)

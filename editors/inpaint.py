@@ -10,9 +10,11 @@ from dataclasses import asdict
 
 import torch
 
+from .core.attention import control_if_edited
 from .core.backbone import Backbone, Conditioning
 from .core.sampling import draw_noise, make_generators, sample
 from .core.types import Branch, Mask
+from .core.view_sharing import share_views
 from .parts.canvas import PassResult, given_or_whole
 from .parts.caption_editor import GroundedEditor
 from .parts.caption_options import InpaintConfig
@@ -43,19 +45,23 @@ class Inpaint(GroundedEditor[InpaintConfig]):
         size = (request.image.shape[-2] // factor, request.image.shape[-1] // factor)
         regions = put_on_latents(request, masks, size, settings.mask_resize)
         guidance = regions.guidance(settings.guidance_scale)
-        noise = draw_noise(generators, (backbone.latent_channels, *size), torch.float32)
+        shape = (backbone.latent_channels, *size)
+        noise = draw_noise(generators, shape, torch.float32, source=request.noise, filled=request.filled)
         # From pure noise nothing of the picture is seen; dataset updates begin with noise of a lower level on it.
         clean = None
         if request.noise_levels is not None:
             clean = backbone.scale_latents(backbone.encode(request.image, keep=request.condition is None))
-        latents = sample(
-            backbone,
-            schedule.start(clean, noise),
-            conditioning=self._conditions(request, guidance.branches, union(masks), regions),
-            guidance=guidance,
-            schedule=schedule,
-            generators=generators,
-        )
+        shared = share_views(request.sharing, len(noise))
+        with control_if_edited(backbone.unet, shared, guidance.branches) as control:
+            latents = sample(
+                backbone,
+                schedule.start(clean, noise),
+                conditioning=self._conditions(request, guidance.branches, union(masks), regions),
+                guidance=guidance,
+                schedule=schedule,
+                generators=generators,
+                control=control,
+            )
         return PassResult(
             image=backbone.decode(latents),
             masks=masks,

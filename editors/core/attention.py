@@ -24,7 +24,9 @@ from .types import Branch
 Scores: TypeAlias = Float[Tensor, "batch head query key"]
 """Scaled logits of one branch, or the probabilities after the softmax."""
 Heads: TypeAlias = Float[Tensor, "batch head token width"]
-"""Queries, keys or values of one branch."""
+"""Queries or attended values of one branch."""
+Keys: TypeAlias = Float[Tensor, "batch head _ width"]
+"""Keys or values of one branch; an edit may change how many there are."""
 Stage = Literal["down", "mid", "up"]
 
 ALL_BRANCHES: tuple[Branch, ...] = ("text", "image", "uncond")
@@ -85,7 +87,7 @@ class ProbsReader(Protocol):
 
 @runtime_checkable
 class QkvEdit(Protocol):
-    """Replaces queries, keys and values before the product, e.g. to share them across views or to add learned ones."""
+    """Replaces queries, keys and values before the product, e.g. to add learned ones."""
 
     def begin_step(self, step: int) -> None:
         """Told once before each UNet call."""
@@ -96,8 +98,8 @@ class QkvEdit(Protocol):
         ...
 
     def edit_qkv(
-        self, qkv: Mapping[Branch, tuple[Heads, Heads, Heads]], site: AttentionSite
-    ) -> Mapping[Branch, tuple[Heads, Heads, Heads]]:
+        self, qkv: Mapping[Branch, tuple[Heads, Keys, Keys]], site: AttentionSite
+    ) -> Mapping[Branch, tuple[Heads, Keys, Keys]]:
         """New (query, key, value) of every branch."""
         ...
 
@@ -308,6 +310,18 @@ def attention_control(
         yield control
     finally:
         set_processors(dict(originals))
+
+
+@contextmanager
+def control_if_edited(
+    unet: nn.Module, edits: Sequence[AttentionEdit], branches: tuple[Branch, ...]
+) -> Generator[AttentionControl | None]:
+    """`attention_control` where there are edits; without any the UNet is left as it is."""
+    if not edits:
+        yield None
+        return
+    with attention_control(unet, edits, branches) as control:
+        yield control
 
 
 class AttentionStore:

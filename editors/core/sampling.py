@@ -6,6 +6,7 @@ import torch
 
 from .attention import AttentionControl
 from .backbone import Backbone, Conditioning
+from .consistency import NoiseSource
 from .errors import ModelError
 from .guidance import Guidance
 from .schedule import Schedule
@@ -20,10 +21,26 @@ def make_generators(seeds: Sequence[int], device: torch.device) -> tuple[torch.G
     return tuple(torch.Generator(device).manual_seed(seed) for seed in seeds)
 
 
-def draw_noise(generators: Sequence[torch.Generator], shape: Sequence[int], dtype: torch.dtype) -> Latents:
-    """Standard normal latents of the given shape per picture, one picture from each generator."""
-    rows = [torch.randn((1, *shape), generator=g, device=g.device, dtype=dtype) for g in generators]
-    return torch.cat(rows)
+def draw_noise(
+    generators: Sequence[torch.Generator],
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    *,
+    source: NoiseSource | None = None,
+    filled: tuple[float, float] = (1.0, 1.0),
+) -> Latents:
+    """Standard normal latents of the given shape per picture.
+
+    Args:
+        generators: one per picture; with or without a source they are asked for as much, so that what is drawn from
+            them later is the same.
+        shape: channels, rows and columns.
+        dtype: of the latents.
+        source: gives the noise instead.
+        filled: share of rows and columns that shows the picture, for the source.
+    """
+    own = torch.cat([torch.randn((1, *shape), generator=g, device=g.device, dtype=dtype) for g in generators])
+    return own if source is None else source.draw(own, filled=filled)
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ many pictures at once as fit, puts back what is outside the mask and measures wh
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from ..core.backbone import Backbone
 from ..core.chunking import in_chunks
+from ..core.errors import InputError
 from ..core.images import fit_size, pad_to_multiple, resize_image
 from ..core.types import Image, Mask
 from .masks import composite, dilate_mask, feather_mask, outside_change, union
 from .options import CanvasConfig
 from .request import Captions, EditRequest, EditResult, EditTrace, join_results
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +56,17 @@ def working_size(request: EditRequest, size: int | None, native: int) -> tuple[i
 def to_working_size(request: EditRequest, backbone: Backbone, size: int | None) -> EditRequest:
     """The request on the backbone's device, its longest side scaled to `size` and padded to whole latent cells."""
     height, width = working_size(request, size, backbone.native_size)
+    factor = backbone.vae_scale_factor
 
     def bring(picture: Tensor) -> Tensor:
         resized = resize_image(picture.to(backbone.device, torch.float32), height, width)
-        return pad_to_multiple(resized, backbone.vae_scale_factor)
+        return pad_to_multiple(resized, factor)
 
+    image = bring(request.image)
     return replace(
         request,
-        image=bring(request.image),
+        image=image,
+        filled=(height / image.shape[-2], width / image.shape[-1]),
         condition=None if request.condition is None else bring(request.condition),
         mask=None if request.mask is None else bring(request.mask),
         instructions=tuple(i if i.mask is None else replace(i, mask=bring(i.mask)) for i in request.instructions),
@@ -125,7 +132,7 @@ def masks_on_canvas(
         found = find(to_working_size(part, backbone, config.size))
         return masks_of_request(found, part, config, backbone.native_size)
 
-    parts = in_chunks(one, len(request.image), chunk=config.chunk)
+    parts = in_parts(one, request, config.chunk)
     return tuple(torch.cat(masks) for masks in zip(*parts, strict=True))
 
 
@@ -170,12 +177,49 @@ def edit_on_canvas(
             outside_change=tuple(outside_change(image, part.preserved, mask).tolist()),
             outside_change_unkept=tuple(outside_change(raw, part.preserved, mask).tolist()),
             warnings=(*_notes(part), *result.warnings, *_empty_masks(masks, part)),
-            settings=dict(result.settings),
+            settings={**result.settings, **_ties(part)},
             seconds=time.perf_counter() - start,
         )
         return EditResult(image=image, mask=mask, masks=masks, trace=trace)
 
-    return join_results(in_chunks(one, len(request.image), chunk=config.chunk))
+    return join_results(in_parts(one, request, config.chunk))
+
+
+def in_parts(function: Callable[[slice], T], request: EditRequest, chunk: int | None) -> list[T]:
+    """Call a function on consecutive images of a request, as many at a time as fit; those that share stay together.
+
+    Args:
+        function: receives a slice of the images.
+        request: says whether they share attention.
+        chunk: longest slice; None = all at once.
+
+    Raises:
+        InputError: if images that share attention do not fit into a slice, or into memory.
+    """
+    total = len(request.image)
+    if request.sharing is None or total == 1:
+        return in_chunks(function, total, chunk=chunk)
+    if chunk is not None and chunk < total:
+        raise InputError(
+            f"{total} views share attention and must run together, but chunk is {chunk}: raise it, edit fewer views "
+            "together, or share none"
+        )
+    try:
+        return [function(slice(0, total))]
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{total} views that share attention do not fit into memory together: edit fewer at a time, or share none"
+        ) from error
+
+
+def _ties(request: EditRequest) -> dict[str, object]:
+    """What tied the images of a request together, for the trace."""
+    ties: dict[str, object] = {}
+    if request.noise is not None:
+        ties["noise"] = request.noise.settings
+    if request.sharing is not None:
+        ties["sharing"] = asdict(request.sharing)
+    return ties
 
 
 def _notes(request: EditRequest) -> tuple[str, ...]:

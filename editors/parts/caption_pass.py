@@ -21,14 +21,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.attention import control_if_edited
 from ..core.backbone import Backbone
 from ..core.caching import Remembered, picture_key
 from ..core.checkpoint import CaptionPreset, MaskResize
+from ..core.consistency import ViewSharing
 from ..core.guidance import Guidance, TextGuidance
 from ..core.inversion import invert
 from ..core.sampling import StepHook, sample
 from ..core.schedule import DDIMSchedule, make_schedule
 from ..core.types import Branch, Image, LatentMask, Latents, Mask
+from ..core.view_sharing import share_views
 from .canvas import PassResult
 from .caption_options import CaptionConfig
 from .masks import composite_latents, region_to_grid, union
@@ -162,6 +165,8 @@ class CaptionPass:
     """Of the picture that is edited."""
     background: LatentPath
     """Of the picture that is preserved."""
+    sharing: ViewSharing | None = None
+    """Of self-attention while denoising; an inversion leads each picture back to itself alone."""
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -192,15 +197,17 @@ class CaptionPass:
         guidance = guidance or TextGuidance(guidance_scale=self.settings.guidance_scale)
         texts = targets or {"text": [c.target for c in self.captions]}
         restore = () if mask is None else (_restore_outside(mask, self.background, blend),)
-        latents = sample(
-            backbone,
-            self.path[-1],
-            conditioning=backbone.lay_out(embed_branches(backbone, guidance.branches, texts), batch=count),
-            guidance=guidance,
-            schedule=self.schedule,
-            generators=(),
-            hooks=(*restore, *hooks),
-        )
+        with control_if_edited(backbone.unet, share_views(self.sharing, count), guidance.branches) as control:
+            latents = sample(
+                backbone,
+                self.path[-1],
+                conditioning=backbone.lay_out(embed_branches(backbone, guidance.branches, texts), batch=count),
+                guidance=guidance,
+                schedule=self.schedule,
+                generators=(),
+                control=control,
+                hooks=(*restore, *hooks),
+            )
         return backbone.decode(latents)
 
     def result(
@@ -267,6 +274,7 @@ def prepare_captions(
         region_captions=request.region_captions,
         path=path,
         background=background,
+        sharing=request.sharing,
     )
 
 

@@ -1,17 +1,20 @@
 """What every editor on an InstructPix2Pix UNet shares: settings of a run, conditions, start latents, the loop."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
-from ..core.attention import AttentionEdit, attention_control
+from ..core.attention import AttentionControl, AttentionEdit, control_if_edited
 from ..core.backbone import Backbone, Conditioning
 from ..core.checkpoint import InstructPreset, SamplerName
+from ..core.consistency import ViewSharing
 from ..core.guidance import InstructGuidance
 from ..core.sampling import draw_noise, make_generators, sample
 from ..core.schedule import DDIMSchedule, EulerAncestralSchedule, make_schedule
 from ..core.types import Image, Latents
+from ..core.view_sharing import share_views
 from .options import InstructConfig
 from .request import EditRequest
 from .tokens import TokenLayout
@@ -48,6 +51,7 @@ class InstructPass:
     schedule: DDIMSchedule | EulerAncestralSchedule
     latents: Latents
     generators: tuple[torch.Generator, ...]
+    sharing: ViewSharing | None = None
 
     @property
     def timesteps(self) -> tuple[int, ...]:
@@ -56,18 +60,22 @@ class InstructPass:
 
     def run(self, guidance: InstructGuidance, edits: Sequence[AttentionEdit] = ()) -> Image:
         """Denoise and decode, with attention edits if there are any."""
-        arguments = {
-            "conditioning": self.conditioning,
-            "guidance": guidance,
-            "schedule": self.schedule,
-            "generators": self.generators,
-        }
-        if edits:
-            with attention_control(self.backbone.unet, edits, self.conditioning.branches) as control:
-                latents = sample(self.backbone, self.latents, control=control, **arguments)
-        else:
-            latents = sample(self.backbone, self.latents, **arguments)
+        with self.control(edits) as control:
+            latents = sample(
+                self.backbone,
+                self.latents,
+                conditioning=self.conditioning,
+                guidance=guidance,
+                schedule=self.schedule,
+                generators=self.generators,
+                control=control,
+            )
         return self.backbone.decode(latents)
+
+    def control(self, edits: Sequence[AttentionEdit] = ()) -> AbstractContextManager[AttentionControl | None]:
+        """Attention as the run has it: pictures share theirs if that was asked for, and then come the edits."""
+        shared = share_views(self.sharing, len(self.latents))
+        return control_if_edited(self.backbone.unet, (*shared, *edits), self.conditioning.branches)
 
 
 def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings, layout: TokenLayout) -> InstructPass:
@@ -83,7 +91,7 @@ def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings
         bounds=request.noise_levels,
     )
     generators = make_generators(request.seeds, backbone.device)
-    noise = draw_noise(generators, condition.shape[1:], torch.float32)
+    noise = draw_noise(generators, condition.shape[1:], torch.float32, source=request.noise, filled=request.filled)
     begins_from_noise = settings.noise_level == 1 and request.noise_levels is None
     # A render never comes again, so its latents are not worth keeping; a photo that is its own condition is known.
     is_render = request.condition is not None
@@ -94,4 +102,5 @@ def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings
         schedule=schedule,
         latents=schedule.start(clean, noise),
         generators=generators,
+        sharing=request.sharing,
     )

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.consistency import NoiseSource, ViewSharing
 from ..core.errors import InputError
 from ..core.types import Image, Mask
 
@@ -100,6 +101,13 @@ class EditRequest:
     noise_levels: tuple[float, ...] | None = None
     """Share of the training timesteps each image starts from, in (0, 1]; None = the editor's own. Iterative dataset
     updates draw it anew for every edit."""
+    noise: NoiseSource | None = None
+    """Where the noise that is put on the images comes from; None = from their seeds. Noise that a sampler adds later is
+    each image's own."""
+    filled: tuple[float, float] = (1.0, 1.0)
+    """Share of the images' height and width that is picture; set where they are padded on the right and below."""
+    sharing: ViewSharing | None = None
+    """How the images, which then run as one batch, share self-attention; None = each has its own."""
 
     def __post_init__(self) -> None:
         batch = len(self.image)
@@ -155,6 +163,7 @@ class EditRequest:
             seeds=self.seeds[rows],
             captions=self.captions[rows],
             noise_levels=None if self.noise_levels is None else self.noise_levels[rows],
+            noise=None if self.noise is None else self.noise.rows(rows),
         )
 
 

@@ -97,6 +97,28 @@ def pass_through() -> PassThrough:
     return PassThrough()
 
 
+class OneNoise:
+    """Gives every picture the noise of one seed, and remembers which part of the latents was filled."""
+
+    def __init__(self, seed: int = 11, asked: list[tuple[int, tuple[float, float]]] | None = None) -> None:
+        self.seed = seed
+        self.settings: dict[str, Any] = {"seed": seed}
+        self.asked = [] if asked is None else asked
+
+    def rows(self, rows: slice) -> "OneNoise":
+        return OneNoise(self.seed, self.asked)
+
+    def draw(self, own: torch.Tensor, *, filled: tuple[float, float]) -> torch.Tensor:
+        self.asked.append((len(own), filled))
+        return torch.randn(own.shape[1:], generator=torch.Generator().manual_seed(self.seed)).expand_as(own)
+
+
+@pytest.fixture
+def one_noise() -> OneNoise:
+    """A source that gives every picture the same noise as a seed of 11."""
+    return OneNoise()
+
+
 class BoxGrounder:
     """A segmenter that knows where things are: each phrase has a box in pixels, others are not found."""
 

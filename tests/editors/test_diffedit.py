@@ -276,3 +276,11 @@ def test_the_difference_is_measured_where_the_settings_say(sd_backbone: Backbone
         total += (sides[1] - sides[0]).abs().mean(1)[0] / 3
     expected = (total / (3 * total.mean())).clamp(max=1)
     torch.testing.assert_close(found.difference(request(image, seeds=(9,)))[0, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_noise_of_its_masks_may_come_from_a_source(sd_backbone: Backbone, pictures: Pictures, one_noise: Any) -> None:
+    found = editor(sd_backbone, mask_maps=2)
+    own = found.difference(request(pictures(2), seeds=(3, 11)))
+    given = found.difference(request(pictures(2), seeds=(3, 4), noise=one_noise))
+    torch.testing.assert_close(given[1], own[1], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(given[0], own[0], atol=1e-3)

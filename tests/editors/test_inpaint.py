@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 
-from maskedit.editors import Captions, EditRequest, Inpaint, InpaintConfig, Instruction, ModelError, Tools
+from maskedit.editors import Captions, EditRequest, Inpaint, InpaintConfig, Instruction, ModelError, Tools, ViewSharing
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.caption_pass import caption_scheduler
 from maskedit.editors.parts.language_options import LanguageConfig
@@ -113,3 +113,14 @@ def test_the_kind_of_checkpoint_is_checked(sd_backbone: Backbone, inpainting_bac
         Inpaint(sd_backbone)
     with pytest.raises(ModelError, match="has 9"):
         inpainting_backbone.require("text-to-image", "mdp")
+
+
+def test_views_share_noise_and_attention(inpainting_backbone: Backbone, pictures: Pictures, one_noise: Any) -> None:
+    image, mask, painter = pictures(2), box(2), editor(inpainting_backbone)
+    own = painter.edit(request(image, mask=mask, seeds=(3, 11)))
+    given = painter.edit(request(image, mask=mask, seeds=(3, 4), noise=one_noise))
+    torch.testing.assert_close(given.image[1], own.image[1], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(given.image[0], own.image[0], atol=1e-3)
+    shared = painter.edit(request(image, mask=mask, seeds=(3, 11), sharing=ViewSharing()))
+    assert ((shared.image - own.image).abs().amax((1, 2, 3)) > 1e-3).all()
+    assert shared.trace.settings["sharing"]["among"] == "all"

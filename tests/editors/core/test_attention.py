@@ -12,6 +12,7 @@ from maskedit.editors.core.attention import (
     AttentionStore,
     attention_control,
     attention_sites,
+    control_if_edited,
     grid_size,
 )
 from maskedit.editors.core.backbone import Backbone, Conditioning
@@ -391,3 +392,14 @@ def test_maps_stay_in_the_graph(backbone: Backbone, inputs: tuple[torch.Tensor, 
         backbone.predict(latents, torch.tensor([500.0]), inputs[1])
     store.mean()[..., 1].sum().backward()
     assert latents.grad.abs().max() > 0
+
+
+def test_without_edits_no_control_is_installed(backbone: Backbone, pass_through) -> None:
+    before = processors_of(backbone)
+    with control_if_edited(backbone.unet, [], BRANCHES) as control:
+        assert control is None
+        assert processors_of(backbone) == before
+    with control_if_edited(backbone.unet, [pass_through], BRANCHES) as control:
+        assert control.branches == BRANCHES
+        assert processors_of(backbone) != before
+    assert processors_of(backbone) == before

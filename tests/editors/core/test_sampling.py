@@ -139,3 +139,28 @@ def test_two_branches_of_a_text_to_image_checkpoint(sd_backbone: Backbone) -> No
 
 def test_no_gradients_are_kept(backbone: Backbone, pictures: Pictures) -> None:
     assert not denoise(backbone, pictures().requires_grad_(), (1,), "ddim").requires_grad
+
+
+class Source:
+    """Gives zeros, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+
+    def rows(self, rows: slice) -> "Source":
+        return self
+
+    def draw(self, own: torch.Tensor, *, filled: tuple[float, float]) -> torch.Tensor:
+        self.own, self.filled = own, filled
+        return torch.zeros_like(own)
+
+
+def test_a_source_is_shown_the_pictures_own_noise_and_gives_another() -> None:
+    source, generators, others = Source(), make_generators((3, 4), CPU), make_generators((3, 4), CPU)
+    noise = draw_noise(generators, SHAPE, torch.float32, source=source, filled=(1.0, 0.75))
+    assert torch.equal(noise, torch.zeros(2, *SHAPE))
+    assert torch.equal(source.own, draw_noise(others, SHAPE, torch.float32))
+    assert source.filled == (1.0, 0.75)
+    # What is drawn later is the same with a source and without.
+    for one, other in zip(generators, others, strict=True):
+        assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))

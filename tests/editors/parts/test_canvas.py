@@ -1,12 +1,14 @@
 """The frame of every edit: working size and back, locality to the bit, memory, and the account of what happened."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, EditResult, InputError, Instruction
+from maskedit.editors import EditRequest, EditResult, InputError, Instruction, ViewSharing
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.canvas import (
     PassResult,
@@ -173,6 +175,53 @@ def test_running_out_of_memory_takes_smaller_parts(backbone: Backbone, pictures:
     assert sizes == [5, 3, 2, 2, 1]
     assert torch.equal(result.image, whole.image)
     assert len(result.trace.mask_area) == 5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_share_that_is_picture_goes_along(backbone: Backbone, pictures: Pictures, size: tuple[int, int]) -> None:
+    request = EditRequest(image=pictures(1, *size), instructions=(RED,))
+    working = to_working_size(request, backbone, None)
+    filled = [round(share * side) for share, side in zip(working.filled, working.image.shape[-2:], strict=True)]
+    assert max(filled) == 64
+    assert filled == [round(64 * side / max(size)) for side in size]
+    assert request.filled == (1.0, 1.0)
+
+
+def test_views_that_share_attention_run_together(backbone: Backbone, pictures: Pictures) -> None:
+    counts: list[int] = []
+
+    def run(request: EditRequest) -> PassResult:
+        counts.append(len(request.image))
+        return red(request)
+
+    shared = EditRequest(image=pictures(5), instructions=(RED,), sharing=ViewSharing())
+    edit(backbone, shared, run)
+    edit(backbone, shared, run, chunk=5)
+    edit(backbone, shared.rows(slice(0, 1)), run, chunk=1)
+    assert counts == [5, 5, 1]
+    with pytest.raises(InputError, match="5 views share attention and must run together, but chunk is 4: raise it"):
+        edit(backbone, shared, run, chunk=4)
+    with pytest.raises(InputError, match="5 views share attention"):
+        masks_on_canvas(shared, backbone, CanvasConfig(chunk=4), lambda request: red(request).masks)
+
+
+def test_views_that_share_attention_are_not_halved_when_memory_runs_out(backbone: Backbone, pictures: Pictures) -> None:
+    def run(request: EditRequest) -> PassResult:
+        raise torch.OutOfMemoryError("too many")
+
+    shared = EditRequest(image=pictures(4), instructions=(RED,), sharing=ViewSharing())
+    with pytest.raises(InputError, match="4 views that share attention do not fit into memory together: edit fewer"):
+        edit(backbone, shared, run)
+
+
+def test_the_trace_says_what_tied_the_views(backbone: Backbone, pictures: Pictures, one_noise: Any) -> None:
+    image = pictures(2)
+    plain = edit(backbone, EditRequest(image=image, instructions=(RED,))).trace.settings
+    sharing = ViewSharing(among="references", references=1)
+    tied = edit(backbone, EditRequest(image=image, instructions=(RED,), noise=one_noise, sharing=sharing)).trace
+    assert plain == {}
+    assert tied.settings == {"noise": {"seed": 11}, "sharing": asdict(sharing)}
+    assert json.loads(json.dumps(tied.settings))["sharing"]["among"] == "references"
 
 
 def test_chunks_keep_every_picture_with_its_seed(backbone: Backbone, pictures: Pictures) -> None:

@@ -7,7 +7,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from maskedit.editors import CaptionPreset, Captions, EditRequest, InputError, InstructEditConfig, Instruction
+from maskedit.editors import (
+    CaptionPreset,
+    Captions,
+    EditRequest,
+    InputError,
+    InstructEditConfig,
+    Instruction,
+    ViewSharing,
+)
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.caption_pass import (
     CaptionSettings,
@@ -128,3 +136,19 @@ def test_masks_are_united() -> None:
     left[..., :4], right[..., 4:6] = 1, 1
     united, _ = latent_mask([left, right], (4, 4), "nearest")
     assert torch.equal(united, torch.maximum(left, right)[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize("among", ["all", "references"])
+def test_views_share_attention_while_denoising_and_not_while_inverting(
+    sd_backbone: Backbone, pictures: Pictures, among: Any
+) -> None:
+    sharing = ViewSharing(among=among, references=1)
+    alone, shared = (
+        prepare_captions(request(pictures(2), sharing=each), sd_backbone, SETTINGS, Inverter(sd_backbone), ratio=0.5)
+        for each in (None, sharing)
+    )
+    assert torch.equal(alone.path, shared.path)
+    assert not torch.allclose(alone.denoise(None)[1], shared.denoise(None)[1], atol=1e-3)
+    twins = request(pictures().repeat(2, 1, 1, 1), sharing=sharing)
+    same = prepare_captions(twins, sd_backbone, SETTINGS, Inverter(sd_backbone), ratio=0.5)
+    torch.testing.assert_close(same.denoise(None)[1], alone.denoise(None)[0], atol=1e-3, rtol=1e-3)

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, FoIConfig, Instruction, InstructPreset, IP2PConfig, compose_instructions
+from maskedit.editors import (
+    EditRequest,
+    FoIConfig,
+    Instruction,
+    InstructPreset,
+    IP2PConfig,
+    ViewSharing,
+    compose_instructions,
+)
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.guidance import InstructGuidance
 from maskedit.editors.parts.instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run
@@ -100,3 +108,30 @@ def test_timesteps_are_reported_whole_and_falling(backbone: Backbone, pictures: 
     times = prepare(backbone, pictures(), settings).timesteps
     assert len(times) == 5
     assert list(times) == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral"])
+def test_start_noise_may_come_from_a_source(
+    backbone: Backbone, pictures: Pictures, one_noise: Any, sampler: Any
+) -> None:
+    """Where it is the noise of a seed, it is that seed's run, and later noise stays the picture's own."""
+    settings = RunSettings(sampler=sampler, steps=4, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=1.0)
+    given = prepare(backbone, pictures(2), settings, seeds=(3, 11), noise=one_noise, filled=(1.0, 0.5))
+    drawn = prepare(backbone, pictures(2), settings, seeds=(3, 11))
+    assert one_noise.asked == [(2, (1.0, 0.5))]
+    assert not torch.equal(given.latents[0], drawn.latents[0])
+    assert torch.equal(given.latents[1], drawn.latents[1])
+    assert torch.equal(given.latents[0], given.latents[1])
+    result, expected = given.run(InstructGuidance()), drawn.run(InstructGuidance())
+    torch.testing.assert_close(result[1], expected[1], atol=1e-5, rtol=1e-4)
+
+
+def test_views_share_attention_where_the_request_says_so(backbone: Backbone, pictures: Pictures) -> None:
+    alone, shared = (prepare(backbone, pictures(2), sharing=each) for each in (None, ViewSharing()))
+    apart, together = alone.run(InstructGuidance()), shared.run(InstructGuidance())
+    assert ((apart - together).abs().amax((1, 2, 3)) > 1e-3).all()
+    same = prepare(backbone, pictures().repeat(2, 1, 1, 1), seeds=(1, 1), sharing=ViewSharing())
+    single = prepare(backbone, pictures(), seeds=(1,))
+    torch.testing.assert_close(
+        same.run(InstructGuidance()), single.run(InstructGuidance()).repeat(2, 1, 1, 1), atol=1e-3, rtol=1e-3
+    )

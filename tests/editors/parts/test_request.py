@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from maskedit.editors import (
     ParsedInstruction,
     ParseError,
     Tools,
+    ViewSharing,
 )
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.request import join_results
@@ -85,6 +87,23 @@ def test_what_is_preserved_is_the_condition_or_else_the_image() -> None:
     other = IMAGE.flip(-1)
     assert request().preserved is IMAGE
     assert request(condition=other).preserved is other
+
+
+def test_rows_cut_the_noise_and_keep_what_ties_the_images() -> None:
+    class Counted:
+        def __init__(self, images: tuple[int, ...]) -> None:
+            self.images, self.settings = images, dict[str, Any]()
+
+        def rows(self, rows: slice) -> "Counted":
+            return Counted(self.images[rows])
+
+        def draw(self, own: torch.Tensor, *, filled: tuple[float, float]) -> torch.Tensor:
+            return own
+
+    whole = request(noise=Counted((4, 7)), sharing=ViewSharing(references=1), filled=(0.5, 1.0))
+    row = whole.rows(slice(1, 2))
+    assert row.noise.images == (7,)
+    assert (row.sharing, row.filled) == (whole.sharing, (0.5, 1.0))
 
 
 def test_rows_cut_everything_that_is_per_image() -> None:
