@@ -3,7 +3,7 @@
 Pixels are kept as uint8 because a PNG is: what is written is exactly what trains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +39,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON, readable by people."""
     editors.write_json(path, content, hint=_HINT)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors."""
+    editors.write_tensors(path, tensors, hint=_HINT)
 
 
 def write_image(path: Path, image: UInt8[Tensor, "height width 3"] | UInt8[Tensor, "height width"]) -> None:
