@@ -20,7 +20,7 @@ from .lift_regions import BoxRegion, MarkRegion, UserRegion, read_mark, regions_
 from .lift_rule import FOUND, LiftedRegion, lift_masks
 from .lift_scene import StartScene
 from .lift_store import LiftKey, LiftStore
-from .scene import SceneRenderer
+from .scene import SceneModel, SceneRenderer
 from .session import EditSession
 from .slot import EditView, Settings, as_image, find_masks
 from .update import Draw, seed_for
@@ -102,9 +102,14 @@ class LiftedMasks:
         key = LiftKey.of(settings, regions_at(self.session, step))
         return key if self._store.is_lifted(key) else None
 
-    def region(self, key: LiftKey) -> SceneVotes:
-        """Votes about a region that is lifted, all instructions together, to be asked about any camera."""
-        votes: SceneVotes = self.scene.get().make_votes()
+    def region(self, key: LiftKey, scene: SceneModel) -> SceneVotes:
+        """Votes about a region that is lifted, all instructions together, to be asked about any camera.
+
+        Args:
+            key: its name.
+            scene: through which cameras look: that of before the first edit, or that which trains.
+        """
+        votes = scene.make_votes()
         votes.restore(self._store.region(key))
         return votes
 

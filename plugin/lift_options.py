@@ -33,3 +33,24 @@ class LiftConfig:
         for name in ("rounds", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"lift.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectConfig:
+    """How a nerfacto scene is held outside the region; of a splat scene nothing outside changes at all."""
+
+    weight: float = 1.0
+    """Weight of the loss that holds density and colour outside the region to those of before the first edit, at least
+    0; beside that of the photos, which is 1."""
+    photos: float = 0.1
+    """Weight of the photos on rays that meet nothing of the region, in [0, 1]; 1 = as without protection."""
+    margin: int = 2
+    """Cells of the lifting grid around the region that may change as well, at least 0."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"protection.weight must be at least 0, got {self.weight:g}")
+        if not 0 <= self.photos <= 1:
+            raise ValueError(f"protection.photos must be in [0, 1], got {self.photos:g}")
+        if self.margin < 0:
+            raise ValueError(f"protection.margin must be at least 0, got {self.margin}")

@@ -50,9 +50,12 @@ class StartScene:
             assert path is not None
             replica = SceneReplica(self._model, self._data, self._model.device)
             replica.copy()
-            stored = {name.removeprefix("module."): each for name, each in read_checkpoint(path)["pipeline"].items()}
+            state = read_checkpoint(path)
+            stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
             names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
             replica.replica.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
+            # Gaussians are told apart by what training remembers of them.
+            replica.replica.restore_training_state(int(state["step"]), state.get("maskedit", {}))
             self._scene = replica.replica.requires_grad_(False).eval()
         return self._scene
 

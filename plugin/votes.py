@@ -119,7 +119,7 @@ class VoxelVotes:
             chosen = slice(done, done + len(rays.weights))
             done += len(rays.weights)
             votes = worth[chosen, None] * rays.weights
-            cells, shares = self._corners(rays.points.reshape(-1, 3))
+            cells, shares = corners(rays.points.reshape(-1, 3).to(mask), self.resolution)
             every = (shares * votes.reshape(-1, 1)).flatten()
             said_yes = (shares * (wish[chosen, None] * votes).reshape(-1, 1)).flatten()
             self._all.index_add_(0, cells.flatten(), every)
@@ -139,8 +139,20 @@ class VoxelVotes:
         """The share of yes at some places, in the scene's coordinates; 0 where nobody voted far and wide."""
         if self._share is None:
             self._share = self._count()
-        cells, shares = self._corners(points)
+        cells, shares = corners(points.to(self._share), self.resolution)
         return (shares * self._share[cells]).sum(dim=-1)
+
+    @torch.no_grad()
+    def region(self, least: float, margin: int) -> Float[Tensor, " cells"]:
+        """Which cells belong to a region: 1 or 0 for each, to be interpolated with `corners`.
+
+        Args:
+            least: share of yes from which a cell belongs to it, in (0, 1].
+            margin: cells around it that belong to it as well.
+        """
+        shape = (1, 1, *(3 * [self.resolution]))
+        inside = (self._count().view(shape) >= least).to(self._yes)
+        return F.max_pool3d(inside, 2 * margin + 1, stride=1, padding=margin).flatten() if margin else inside.flatten()
 
     def state(self) -> dict[str, Tensor]:
         """The votes of the cells."""
@@ -166,16 +178,19 @@ class VoxelVotes:
             share = (level[:, :1] + PRIOR * share) / (level[:, 1:] + PRIOR)
         return share.flatten()
 
-    def _corners(self, points: Float[Tensor, "points 3"]) -> tuple[Int[Tensor, "points 8"], Float[Tensor, "points 8"]]:
-        """The eight cells around each point, and the share of each by trilinear interpolation."""
-        place = (contract(points.to(self._yes)) + 2) / 4
-        place = (place * self.resolution - 0.5).clamp(0, self.resolution - 1)
-        low = place.floor().clamp_max(self.resolution - 2)
-        share = (place - low)[:, None]
-        step = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=points.device)
-        index = low.long()[:, None] + step
-        shares = torch.where(step.bool(), share, 1 - share).prod(dim=-1)
-        return (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2], shares
+
+def corners(
+    points: Float[Tensor, "points 3"], resolution: int
+) -> tuple[Int[Tensor, "points 8"], Float[Tensor, "points 8"]]:
+    """The eight cells around each point of a scene, and the share of each by trilinear interpolation."""
+    place = (contract(points) + 2) / 4
+    place = (place * resolution - 0.5).clamp(0, resolution - 1)
+    low = place.floor().clamp_max(resolution - 2)
+    share = (place - low)[:, None]
+    step = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=points.device)
+    index = low.long()[:, None] + step
+    shares = torch.where(step.bool(), share, 1 - share).prod(dim=-1)
+    return (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2], shares
 
 
 def contract(points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
