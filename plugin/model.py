@@ -16,7 +16,9 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from torch import Tensor, nn
 
-from ..editors import ModelError
+from ..editors import InputError, ModelError
+from .lift_options import ProtectConfig
+from .protect import FieldHold, Held, WatchedField, watched_fields
 from .votes import RayWeights, SceneVotes, VoxelVotes
 
 Perceptual = Callable[[Float[Tensor, "patches 3 size size"], Float[Tensor, "patches 3 size size"]], Tensor]
@@ -46,12 +48,14 @@ class MaskeditModel(NerfactoModel):
     def populate_modules(self) -> None:
         """Build nerfacto without its LPIPS metric, whose weights would be fetched for every render."""
         with _without_lpips():
-            super().populate_modules()
+            with watched_fields():
+                super().populate_modules()
         self._reconstruction_loss = self.rgb_loss
         self._holder: dict[str, Any] = {}
         self.is_editing = False
         self.patch_size = 1
         self.vote_resolution = 128
+        self.protection = ProtectConfig()
 
     @property
     def lpips(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -101,6 +105,24 @@ class MaskeditModel(NerfactoModel):
         """Empty votes about this scene."""
         return VoxelVotes(self.ray_weights, device=self.device, resolution=self.vote_resolution)
 
+    def keep_start(self, scene: "MaskeditModel") -> None:
+        """Say what the scene was before the first edit, which `protect` holds on to."""
+        self._holder["start"] = scene.field
+
+    def protect(self, votes: SceneVotes | None) -> None:
+        """Let the scene change, while it is edited, inside a region alone; None = everywhere.
+
+        Raises:
+            InputError: if the votes are about another kind of scene, or what it was is not known.
+        """
+        if votes is None:
+            self._holder.pop("hold", None)
+            return
+        start = self._holder.pop("start", None)
+        if not isinstance(votes, VoxelVotes) or not isinstance(start, WatchedField):
+            raise InputError("expected votes of make_votes() after keep_start(), which says what is to be kept")
+        self._holder["hold"] = FieldHold(start, votes, self.protection)
+
     @torch.no_grad()
     def ray_weights(self, camera: Cameras) -> Iterator[RayWeights]:
         """Where the rays of a camera get their colour from, some rays at a time; colours are not computed."""
@@ -126,14 +148,23 @@ class MaskeditModel(NerfactoModel):
     def get_outputs(self, ray_bundle: Any) -> dict[str, Any]:
         """Render rays; a render that is not for training leaves no trace in the sampler."""
         age = self.proposal_sampler._steps_since_update
+        hold: FieldHold | None = self._holder.get("hold") if self.training and self.is_editing else None
+        field: Any = self.field
+        field.watch = hold is not None
         outputs = super().get_outputs(ray_bundle)
         if not self.training:
             self.proposal_sampler._steps_since_update = age
+        if hold is not None and field.seen is not None:
+            held = hold.compare(*field.seen)
+            field.seen = None
+            _hold(outputs, held)
         return outputs
 
     def get_loss_dict(self, outputs: Any, batch: Any, metrics_dict: Any = None) -> dict[str, Tensor]:
         """nerfacto's losses, and LPIPS while editing."""
         losses = super().get_loss_dict(outputs, batch, metrics_dict)
+        if "protect_loss" in outputs:
+            losses["protect_loss"] = outputs["protect_loss"]
         if self.training and self.is_editing and self.config.use_lpips:
             pred = rays_to_patches(outputs["rgb"].float(), self.patch_size)
             truth = rays_to_patches(batch["image"].to(self.device), self.patch_size)
@@ -147,6 +178,16 @@ class MaskeditModel(NerfactoModel):
         if "perceptual" not in self._holder:
             metrics.pop("lpips", None)
         return metrics, images
+
+
+def _hold(outputs: dict[str, Any], held: Held) -> None:
+    """Let rays that have nothing to do with the region teach less, and hand on the loss that holds the rest.
+
+    The colours stay what they are, so every loss that is made of them, of pixels or of patches, is weighed alike.
+    """
+    rgb = outputs["rgb"]
+    outputs["rgb"] = held.trust * rgb + (1 - held.trust) * rgb.detach()
+    outputs["protect_loss"] = held.loss
 
 
 def rays_to_patches(colors: Float[Tensor, "rays 3"], size: int) -> Float[Tensor, "patches 3 size size"]:

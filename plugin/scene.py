@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..editors import Image, ModelError
 from .datamanager import MaskeditDataManager
+from .votes import SceneVotes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,14 @@ class SceneModel(Protocol):
 
     def surface_points(self, camera: Cameras, outputs: dict[str, Tensor]) -> Float[Tensor, "rows columns 3"]:
         """Where each pixel's ray meets the scene, from the outputs for the camera."""
+        ...
+
+    def make_votes(self) -> SceneVotes:
+        """Empty votes about this scene."""
+        ...
+
+    def protect(self, votes: SceneVotes | None) -> None:
+        """Let the scene change, while it is edited, only where most votes say yes; None = everywhere."""
         ...
 
 
