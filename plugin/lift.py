@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..editors import Editor, EditRequest, InputError, NothingFoundError
-from .datamanager import MaskeditDataManager
 from .lift_options import LiftConfig
 from .lift_regions import BoxRegion, MarkRegion, UserRegion, read_mark, regions_at, regions_for
 from .lift_rule import FOUND, LiftedRegion, lift_masks
@@ -25,6 +24,7 @@ from .session import EditSession
 from .slot import EditView, Settings, as_image, find_masks
 from .update import Draw, seed_for
 from .votes import SceneVotes
+from .working_set import EditedPhotos
 
 Boxes = tuple[Bool[Tensor, "rows columns"], ...]
 
@@ -61,7 +61,7 @@ class LiftedMasks:
     def __init__(
         self,
         session: EditSession,
-        data: MaskeditDataManager,
+        data: EditedPhotos,
         scene: StartScene,
         config: LiftConfig,
         *,

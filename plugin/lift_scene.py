@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import read_checkpoint
-from .datamanager import MaskeditDataManager
 from .replica import SceneReplica
 from .session import EditSession
+from .working_set import EditedPhotos
 
 _PREFIX = "_model."
 _IGNORED = "_model.lpips."
@@ -30,7 +30,7 @@ class StartScene:
         session: says where its checkpoint lies.
     """
 
-    def __init__(self, model: Any, data: MaskeditDataManager, session: EditSession) -> None:
+    def __init__(self, model: Any, data: EditedPhotos, session: EditSession) -> None:
         self._model, self._data, self._session = model, data, session
         self._scene: Any = None
 
@@ -50,13 +50,14 @@ class StartScene:
             assert path is not None
             replica = SceneReplica(self._model, self._data, self._model.device)
             replica.copy()
+            scene: Any = replica.replica
             state = read_checkpoint(path)
             stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
             names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
-            replica.replica.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
+            scene.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
             # Gaussians are told apart by what training remembers of them.
-            replica.replica.restore_training_state(int(state["step"]), state.get("maskedit", {}))
-            self._scene = replica.replica.requires_grad_(False).eval()
+            scene.restore_training_state(int(state["step"]), state.get("maskedit", {}))
+            self._scene = scene.requires_grad_(False).eval()
         return self._scene
 
     def forget(self) -> None:
