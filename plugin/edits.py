@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from threading import RLock
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from ..editors import Editor, EditResult, InputError
-from .datamanager import MaskeditDataManager
+from .carrier import DraftEdit, EditWork, MadeEdit
 from .editor import SceneEditorConfig
 from .editor_cache import EditorCache, switch_editor
 from .plan import check_plan, make_plan, plan_early
@@ -20,28 +19,11 @@ from .slot import EditView, Settings, as_image, batch_request
 from .storage import to_bytes
 from .update import EditSchedule, EditTurn
 from .view_masks import ViewMasks
-
-
-@dataclass(frozen=True, kw_only=True)
-class EditWork:
-    """Views that are to be edited together."""
-
-    turns: tuple[EditTurn, ...]
-    settings: Settings
-    """As they were when the edits came due."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MadeEdit:
-    """An edit that is stored."""
-
-    record: EditRecord
-    image: UInt8[Tensor, "height width 3"] | None = None
-    """What its view is to train on; None = nothing was found, and the view stays as it is."""
+from .working_set import EditedPhotos
 
 
 class SceneEdits:
-    """The edits of a run.
+    """The edits of a run, each made within the training step in which it is due.
 
     Args:
         data: originals and working set.
@@ -58,7 +40,7 @@ class SceneEdits:
     def __init__(
         self,
         *,
-        data: MaskeditDataManager,
+        data: EditedPhotos,
         session: EditSession,
         schedule: EditSchedule,
         editor_config: SceneEditorConfig,
@@ -71,6 +53,8 @@ class SceneEdits:
         self.data, self.session, self.schedule, self.planned = data, session, schedule, planned
         self._initial, self._masks, self._render, self._report = settings, masks, render, report
         self._cache = EditorCache(editor_config)
+        self.editor_lock = RLock()
+        """Held while the editor works: with edits beside training more than one thread may ask for it."""
         self._began: float | None = None
         self._made = 0
 
@@ -85,6 +69,10 @@ class SceneEdits:
 
     def settings_at(self, step: int) -> Settings:
         """What the user wants at an edit step, changes made while the run went on included."""
+        return self.settings_then(self.session.clock(step))
+
+    def settings_then(self, step: int) -> Settings:
+        """What the user had wanted by an edit step, whatever a run that edits beside training has seen since."""
         settings = self._initial
         for event in self.session.events:
             if event.step <= step:
@@ -104,8 +92,9 @@ class SceneEdits:
         config, editor = self._cache.config_for(settings), self._cache.peek(settings)
         if editor is not None:
             # Planned at once: what is not understood must be said now and not end the run at its next edit.
-            due = -(-event.step // self.schedule.rate) * self.schedule.rate
-            self._plan(editor, settings, self.schedule.turns(due)[0].view)
+            due = self.schedule.next_due(event.step)
+            with self.editor_lock:
+                self._plan(editor, settings, self.schedule.turns(due)[0].view)
             return
         early = plan_early(config.chosen, settings.instructions)
         if early is not None:
@@ -113,7 +102,7 @@ class SceneEdits:
 
     def show(self, step: int) -> None:
         """Set the working set to what it is before the edits of an edit step."""
-        shown = self.session.working_set(step)
+        shown = self.session.working_set(self.session.clock(step))
         for view in range(len(self.data.views)):
             if view in shown:
                 self.data.show(view, self.session.image_of(shown[view]))
@@ -127,9 +116,11 @@ class SceneEdits:
 
     def due(self, step: int) -> EditWork | None:
         """What is to be edited at an edit step; None = nothing."""
-        settings = self.settings_at(step)
         turns = self.schedule.turns(step)
-        return None if settings.is_paused or not turns else EditWork(turns=turns, settings=settings)
+        if not turns:
+            return None
+        settings = self.settings_at(step)
+        return None if settings.is_paused else EditWork(turns=turns, settings=settings)
 
     def run_due(self, step: int) -> tuple[EditRecord, ...]:
         """Carry out the edits due at an edit step, all of them as one batch of the editor.
@@ -148,6 +139,20 @@ class SceneEdits:
         self.land(made)
         return tuple(each.record for each in made)
 
+    def load_editor(self, settings: Settings) -> None:
+        """Load the editor that some settings ask for, before it is needed.
+
+        Raises:
+            ModelError: if its checkpoint is missing, damaged or of another kind.
+        """
+        with self.editor_lock:
+            self._cache.get(settings)
+
+    def plan_ahead(self, work: EditWork) -> None:
+        """Let language decide what it has to about some work, before it is made."""
+        with self.editor_lock:
+            self._plan(self._cache.get(work.settings), work.settings, work.turns[0].view)
+
     def make(self, work: EditWork, render: Callable[[int], ViewRender] | None = None) -> tuple[MadeEdit, ...]:
         """Edit some views as one batch and store what came out; what trains is left as it is.
 
@@ -155,29 +160,65 @@ class SceneEdits:
             work: what is to be done.
             render: the scene to edit, where that is not the scene that trains.
         """
-        self._began = self._began or time.monotonic()
-        started = time.monotonic()
-        editor = self._cache.get(work.settings)
-        settings = self._plan(editor, work.settings, work.turns[0].view)
-        views: list[EditView] = []
+        return self.store(self.draft(work, render))
+
+    def draft(
+        self,
+        work: EditWork,
+        render: Callable[[int], ViewRender] | None = None,
+        *,
+        masks: ViewMasks | None = None,
+        keeps_plan: bool = True,
+    ) -> tuple[DraftEdit, ...]:
+        """Edit some views as one batch; of the session nothing but the plan is changed.
+
+        Args:
+            work: what is to be done.
+            render: the scene to edit, where that is not the scene that trains.
+            masks: gives the views their masks, where that is not what gives those of the run.
+            keeps_plan: whether the plan goes into the session.
+        """
+        with self.editor_lock:
+            self._began = self._began or time.monotonic()
+            started = time.monotonic()
+            editor = self._cache.get(work.settings)
+            settings = self._plan(editor, work.settings, work.turns[0].view, keep=keeps_plan)
+            views: list[EditView] = []
+            drafts: list[DraftEdit] = []
+            for turn in work.turns:
+                seen = (render or self._render)(turn.view)
+                view = EditView(turn=turn, original=self.data.original(turn.view), render=seen.image)
+                with self._own_precision():
+                    reason = (masks or self._masks).fill(editor, view, settings)
+                if reason is None:
+                    views.append(view)
+                else:
+                    record = self._record(turn, settings, reason=reason)
+                    drafts.append(DraftEdit(record=record, seconds=time.monotonic() - started))
+            if views:
+                with self._own_precision():
+                    result = editor.edit(batch_request(views, settings, self._cache.config_for(settings).draws_noise))
+                seconds = (time.monotonic() - started) / len(work.turns)
+                drafts += [self._draft(view, result, row, settings, seconds) for row, view in enumerate(views)]
+            return tuple(drafts)
+
+    def store(self, drafts: Sequence[DraftEdit]) -> tuple[MadeEdit, ...]:
+        """Write drafts into the session.
+
+        Raises:
+            SessionError: if the disk refuses.
+        """
         made: list[MadeEdit] = []
-        for turn in work.turns:
-            seen = (render or self._render)(turn.view)
-            view = EditView(turn=turn, original=self.data.original(turn.view), render=seen.image)
-            with self._own_precision():
-                reason = self._masks.fill(editor, view, settings)
-            if reason is None:
-                views.append(view)
+        for draft in drafts:
+            if draft.image is None or draft.used is None:
+                record = self.session.save_record(draft.record)
             else:
-                record = self.session.save_record(self._record(turn, settings, reason=reason))
-                made.append(MadeEdit(record=record))
-                self._tell(record, time.monotonic() - started)
-        if views:
-            with self._own_precision():
-                result = editor.edit(batch_request(views, settings, self._cache.config_for(settings).draws_noise))
-            for row, view in enumerate(views):
-                made.append(self._store(view, result, row, settings))
-                self._tell(made[-1].record, (time.monotonic() - started) / len(work.turns))
+                before = self.data.original(draft.record.view)
+                record = self.session.save_edit(
+                    draft.record, before=before, after=draft.image, mask=draft.used, masks=draft.masks
+                )
+            made.append(MadeEdit(record=record, image=draft.image))
+            self._tell(record, draft.seconds)
         return tuple(made)
 
     def land(self, made: Sequence[MadeEdit]) -> None:
@@ -189,7 +230,17 @@ class SceneEdits:
         for each in made:
             if each.image is not None:
                 self.data.show(each.record.view, each.image)
-        self._check_sweep(max(each.record.index for each in made))
+        if made:
+            self._check_sweep(max(each.record.index for each in made))
+
+    def recall(self, *, forget: bool) -> None:
+        """Nothing is under way between two steps."""
+
+    def finish(self) -> None:
+        """Nothing is under way after the last step."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     def _own_precision(self) -> torch.autocast:
         """Let the editor compute in the precision of its own weights.
@@ -199,27 +250,30 @@ class SceneEdits:
         """
         return torch.autocast(torch.device(self.data.device).type, enabled=False)
 
-    def _plan(self, editor: Editor, settings: Settings, view: int) -> Settings:
+    def _plan(self, editor: Editor, settings: Settings, view: int, *, keep: bool = True) -> Settings:
         """The settings with what language decides about them, from the session or, once, from a view's photo."""
         plan = self.session.plan(settings.instructions, settings.editor)
         if plan is None:
             with self._own_precision():
                 plan = make_plan(editor, as_image(self.data.original(view)), settings.instructions)
             check_plan(self._cache.config_for(settings), plan, self._cache.tokenizer_for(settings))
-            self.session.save_plan(settings.instructions, plan, settings.editor)
+            if keep:
+                self.session.save_plan(settings.instructions, plan, settings.editor)
         return replace(settings, instructions=plan.instructions, captions=plan.captions)
 
-    def _store(self, view: EditView, result: EditResult, row: int, settings: Settings) -> MadeEdit:
-        used = to_bytes(result.mask[row, 0])
+    def _draft(self, view: EditView, result: EditResult, row: int, settings: Settings, seconds: float) -> DraftEdit:
         after = to_bytes(result.image[row].permute(1, 2, 0))
         if self._cache.config_for(settings).chosen.keep_outside != "paper":
             # The editor promises this; rounding must not break the promise.
             outside = (result.mask[row, 0] <= 0).cpu()
             after = torch.where(outside[..., None], view.original, after)
-        masks = view.files or view.masks
-        record = self._record(view.turn, settings, trace=asdict(result.trace.of_image(row, len(result.image))))
-        record = self.session.save_edit(record, before=view.original, after=after, mask=used, masks=masks)
-        return MadeEdit(record=record, image=after)
+        return DraftEdit(
+            record=self._record(view.turn, settings, trace=asdict(result.trace.of_image(row, len(result.image)))),
+            seconds=seconds,
+            image=after,
+            used=to_bytes(result.mask[row, 0]),
+            masks=view.files or view.masks,
+        )
 
     def _record(
         self, turn: EditTurn, settings: Settings, *, reason: str = "", trace: dict[str, object] | None = None

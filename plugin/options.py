@@ -1,16 +1,18 @@
 """What to edit, with what and how often, as flags of `ns-train`."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
 from ..editors import InputError, Instruction, fingerprint_brush, fingerprint_checkpoint
-from .check import check_editor_is_there
+from .check import check_device, check_editor_is_there
+from .checkpoint import SceneKind
 from .datamanager import MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
+from .lift_options import LiftConfig, ProtectConfig
 from .model import MaskeditModelConfig
-from .update import TRAIN_TIMESTEPS
+from .update import TRAIN_TIMESTEPS, ScheduleName
 
 
 def _pipeline_class() -> type:
@@ -23,6 +25,7 @@ def _pipeline_class() -> type:
 class MaskeditPipelineConfig(VanillaPipelineConfig):
     """What to edit, with what, and how often."""
 
+    scene_kind: ClassVar[SceneKind] = "nerfacto"
     _target: type = field(default_factory=_pipeline_class)
     datamanager: MaskeditDataManagerConfig = field(default_factory=MaskeditDataManagerConfig)
     """Photos and rays."""
@@ -36,8 +39,13 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     """For each instruction the words that name the object; "" or no list = chosen by the editor. Read by foi."""
     strengths: tuple[float, ...] = ()
     """For each instruction its emphasis in [-10, 10]; empty = 1 for all."""
+    schedule: ScheduleName = "views"
+    """`views` edits some views every --pipeline.edit-rate steps, as Instruct-NeRF2NeRF does; `sweeps` edits all views,
+    one step after the other, every --pipeline.sweep-every steps, as Instruct-GS2GS does."""
     edit_rate: int = 10
-    """Training steps from one edit to the next."""
+    """Training steps from one edit to the next; read by the schedule views."""
+    sweep_every: int = 2500
+    """Training steps from the beginning of one sweep over all views to the next; read by the schedule sweeps."""
     edit_count: int = 1
     """Views edited together, as one batch."""
     lower_bound: float = 0.02
@@ -45,20 +53,32 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     invert the picture (instructedit, diffedit, mdp) draw none and run at their own encoding ratio."""
     upper_bound: float = 0.98
     """Highest noise level."""
-    masks: Literal["first-edit", "every-edit"] = "first-edit"
-    """Whether a view keeps the masks of its first edit, or they are found anew each time."""
+    masks: Literal["first-edit", "every-edit", "lifted"] = "first-edit"
+    """Whether a view keeps the masks of its first edit, they are found anew each time, or those of all photos are
+    lifted into the scene before the first edit, so that all views share one region, whatever was found in each."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """How masks are lifted into the scene."""
+    protect: bool = False
+    """Whether the scene itself is held as it was outside the lifted region while it trains; needs masks lifted."""
+    protection: ProtectConfig = field(default_factory=ProtectConfig)
+    """How firmly."""
     nothing_found: Literal["skip", "stop"] = "skip"
     """A view in which nothing is found keeps its photo, or stops the run. Nothing found anywhere always stops it."""
     reconstruct_steps: int = 0
     """Steps of plain nerfacto training before edit step 0, for a run without a checkpoint (nerfacto takes 30000)."""
     resume: bool = True
     """Whether a checkpoint of a maskedit run continues that run; False = a new edit begins from what it made."""
+    edit_beside: bool = False
+    """Whether edits are made beside training, on --pipeline.editor.device, instead of holding it up; a run is then no
+    longer repeated bit for bit, but keeps every edit that was finished, whenever it is killed."""
     dry_run: int = 0
     """Edit that many views, write their strips and masks, and end before training; 0 = train."""
 
     def __post_init__(self) -> None:
         if self.edit_rate < 1:
             raise ValueError(f"edit-rate must be at least 1, got {self.edit_rate}")
+        if self.sweep_every < 1:
+            raise ValueError(f"sweep-every must be at least 1, got {self.sweep_every}")
         if self.edit_count < 1:
             raise ValueError(f"edit-count must be at least 1, got {self.edit_count}")
         if not 0 < self.lower_bound <= self.upper_bound <= 1:
@@ -100,6 +120,29 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
         """
         check_editor_is_there(self.editor, self.read_instructions(), fetch=self.reconstruct_steps > 0)
         self._check_noise_levels()
+        if self.protect and self.masks != "lifted":
+            raise InputError(
+                f"protection needs one region for all views and masks are {self.masks}: pass --pipeline.masks lifted"
+            )
+        self.check_scene()
+
+    def check_machine(self, device_type: str) -> None:
+        """Refuse a machine on which the scene can't be trained.
+
+        Args:
+            device_type: `--machine.device-type`.
+
+        Raises:
+            InputError: saying what is missing.
+        """
+        check_device(device_type)
+
+    def check_scene(self) -> None:
+        """Refuse settings of photos and model that could not work together.
+
+        Raises:
+            InputError: naming the flag to change.
+        """
         if self.model.use_lpips and self.datamanager.patch_size < 2:
             raise InputError(
                 "LPIPS compares patches and patch-size is 1: pass --pipeline.datamanager.patch-size 32 or "
@@ -127,6 +170,14 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
                 f"together: pass --pipeline.editor.{self.editor.name}.sampler ddim or --pipeline.edit-count 1"
             )
 
+    def scene_settings(self) -> dict[str, Any]:
+        """What of photos and model must be the same when a session is continued."""
+        return {
+            "rays per batch": self.datamanager.train_num_rays_per_batch,
+            "patch size": self.datamanager.patch_size,
+            "use lpips": self.model.use_lpips,
+        }
+
     def session_settings(self, seed: int) -> dict[str, Any]:
         """What must be the same when a session is continued."""
         return {
@@ -138,14 +189,18 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
             "editor options": asdict(self.editor.chosen),
             "brush": fingerprint_brush(getattr(self.editor.chosen, "brush", None)),
+            "schedule": self.schedule,
             "edit rate": self.edit_rate,
+            "sweep every": self.sweep_every,
             "edit count": self.edit_count,
             "noise levels": (self.lower_bound, self.upper_bound),
             "masks": self.masks,
+            "lift": asdict(self.lift),
+            "protect": self.protect,
+            "protection": asdict(self.protection),
             "nothing found": self.nothing_found,
             "reconstruct steps": self.reconstruct_steps,
-            "rays per batch": self.datamanager.train_num_rays_per_batch,
-            "patch size": self.datamanager.patch_size,
-            "use lpips": self.model.use_lpips,
+            "edit beside": self.edit_beside,
+            **self.scene_settings(),
             "seed": seed,
         }

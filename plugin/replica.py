@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..editors import wait_for
-from .datamanager import MaskeditDataManager
 from .scene import SceneRenderer, ViewRender
+from .working_set import EditedPhotos
 
 PLAIN = (bool, int, float, np.number)
 
@@ -28,7 +28,7 @@ class SceneReplica:
         device: where the replica lives.
     """
 
-    def __init__(self, model: Any, data: MaskeditDataManager, device: torch.device | str) -> None:
+    def __init__(self, model: Any, data: EditedPhotos, device: torch.device | str) -> None:
         self.model = model
         photos = data.train_dataset
         self.replica: nn.Module = model.config.setup(
@@ -65,9 +65,13 @@ def copy_model(source: nn.Module, target: nn.Module) -> None:
         source: is left as it is.
         target: its tensors keep their device; those whose shape differs, as Gaussians that were split, are replaced.
     """
-    modules = dict(target.named_modules())
-    for name, module in source.named_modules():
-        other = modules[name]
+    # A module may stand in two places, and in the source in other ones: losses are exchanged as a run goes on.
+    modules = dict(target.named_modules(remove_duplicate=False))
+    for name, module in source.named_modules(remove_duplicate=False):
+        other = modules.get(name)
+        if other is None:
+            # Only losses are made later than the model, and nothing is rendered with them.
+            continue
         for key, value in vars(module).items():
             if isinstance(value, PLAIN) and key != "training":
                 setattr(other, key, value)

@@ -20,16 +20,19 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ..editors import ModelError, SessionError
-from .check import check_device, check_language_is_there
+from .carrier import EditCarrier
+from .check import check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .edits import SceneEdits, format_duration
 from .options import MaskeditPipelineConfig
 from .pipeline import MaskeditPipeline, seed_everything
+from .ranks import Ranks, check_ranks, find_start_together, follow_first, meets, plain_keys
 from .session import FOLDER, EditSession
-from .start import DRY_RUN_FOLDER, Start, continue_in_place, find_start, one_line
+from .session_lock import hold_session, release_session
+from .start import DRY_RUN_FOLDER, Start, continue_in_place, one_line
 from .storage import one_line_on_failure, probe_folder
 from .update import Draw, seed_for
-from .viewer import attach_controls
+from .viewer import EditControls
 
 ENDLESS = 10**9
 """More steps than any run takes."""
@@ -50,6 +53,8 @@ class MaskeditTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Write config.yml; ns-train does so before anything else, so a folder that can't be written shows here."""
         with one_line(), one_line_on_failure(self.get_base_dir() / "config.yml"):
+            # nerfstudio starts the processes after this, and their refusals would come with tracebacks.
+            check_ranks(self)
             super().save_config()
 
 
@@ -61,14 +66,18 @@ class MaskeditTrainer(Trainer):
 
     def __init__(self, config: MaskeditTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         with one_line():
-            check_device(config.machine.device_type)
+            config.pipeline.check_machine(config.machine.device_type)
             # The caller's config stays as it is; this copy is brought in line with the checkpoint.
-            config = continue_in_place(replace(config, pipeline=replace(config.pipeline)))
+            given = replace(config, pipeline=replace(config.pipeline))
+            check_ranks(given)
+            self.ranks = Ranks.join(world_size)
+            config = self.ranks.first(lambda: continue_in_place(given))
             # Half precision is for GPUs; nerfstudio would say so and warn about its scaler.
             config.mixed_precision &= config.machine.device_type != "cpu"
             super().__init__(config, local_rank, world_size)
         self.session: EditSession | None = None
         self.requests: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self.controls: EditControls | None = None
         self._edit_steps = config.max_num_iterations
         self._last_step: int | None = None
         self._start: Start
@@ -81,8 +90,9 @@ class MaskeditTrainer(Trainer):
 
     @property
     def next_edit_step(self) -> int:
-        """The same, 0 while reconstructing."""
-        return max(0, self.edit_step)
+        """The same by the session's clock, 0 while reconstructing."""
+        # A run that is over counts the step it has made last.
+        return self._session.clock(max(0, self.edit_step + (self.training_state == "completed")))
 
     @property
     def end_step(self) -> int:
@@ -98,11 +108,12 @@ class MaskeditTrainer(Trainer):
         """Check everything that can be checked, then build the scene and read the checkpoint."""
         with one_line():
             self.config.pipeline.check()
-            self._start = find_start(self.config)
+            self._start = find_start_together(self.ranks, self.config)
             session, asked = self._start.session, self.config.pipeline.read_instructions()
             if session is None or session.plan(asked) is None:
                 check_language_is_there(self.config.pipeline.editor)
-            probe_folder(self.base_dir)
+            if self.ranks.is_first:
+                probe_folder(self.base_dir)
             self._adopt_model()
             seed_everything(seed_for(self.config.machine.seed, Draw.SETUP, 1))
             super().setup(test_mode)
@@ -110,18 +121,18 @@ class MaskeditTrainer(Trainer):
     def setup_optimizers(self) -> Optimizers:
         """Build the optimisers; the pipeline is there now and the viewer is not yet, so its controls are made here."""
         if self.config.is_viewer_enabled():
-            attach_controls(self)
+            self.controls = EditControls(self)
         return super().setup_optimizers()
 
     def _adopt_model(self) -> None:
         """Take over the model options of the checkpoint's run, and write them to this run's config.yml."""
         checkpoint = self._start.checkpoint
-        self._state = None if checkpoint is None else read_checkpoint(checkpoint)
+        self._state = None if checkpoint is None else read_checkpoint(checkpoint, self.config.pipeline.scene_kind)
         run = None if checkpoint is None else read_source_run(checkpoint)
         if run is not None:
             given = self.config.pipeline.model
             self.config.pipeline.model = adopt_model_config(given, type(given)(), run.model, KEPT_MODEL_FIELDS)
-        if self._start.session is None:
+        if self._start.session is None and self.ranks.is_first:
             self.config.save_config()
 
     def _load_checkpoint(self) -> None:
@@ -133,7 +144,10 @@ class MaskeditTrainer(Trainer):
             run = start.checkpoint.parent.parent
             check_same_space(run, outputs.dataparser_transform, float(outputs.dataparser_scale))
         first = 0 if state is None else int(state["step"]) + 1
-        session = self.session = start.session or self._create_session(first)
+        self.session = start.session or self.ranks.share_session(lambda: self._create_session(first))
+        session = self._session
+        if self.ranks.is_first:
+            hold_session(session.root)
         session.check_settings({"photos": self._photo_counts()})
         for view, picture in session.base().items():
             self.pipeline.datamanager.replace_original(view, picture)
@@ -156,29 +170,40 @@ class MaskeditTrainer(Trainer):
             seed=self.config.machine.seed,
             planned_steps=self._edit_steps,
             has_scene=has_scene,
-            report=CONSOLE.log,
+            report=self._say,
         )
-        forgotten = session.roll_back(self.next_edit_step)
+        beside = self.config.pipeline.edit_beside
+        newer = sum(record.step >= self.edit_step for record in session.records)
+        if not beside:
+            session.roll_back(self.next_edit_step)
         edits.show(self.next_edit_step)
         pipeline.set_step(self._start_step)
         if self.config.pipeline.dry_run:
             return
+        pipeline.carry(self.ranks, step=max(0, self.edit_step), report=self._say)
         pipeline.scene_model.load_perceptual()
         if self._start.session is not None:
-            CONSOLE.log(
+            self._say(
                 f"continuing the session at {session.root}: edit step {self.edit_step} of {self._edit_steps}, "
-                f"{forgotten} newer edits are made again"
+                f"{newer} newer edits are {'kept' if beside else 'made again'}"
             )
         elif self.edit_step < 0:
-            CONSOLE.log(f"reconstructing the scene for {-self.edit_step} steps before the first edit")
+            self._say(f"reconstructing the scene for {-self.edit_step} steps before the first edit")
         planned, views = edits.planned, edits.schedule.views
-        CONSOLE.log(
+        self._say(
             f"{self._edit_steps} edit steps: {planned} edits of {views} views, {planned / views:.1f} sweeps, "
             f"kept in {session.root}"
         )
 
+    def _say(self, line: str) -> None:
+        """Log a line, once for all devices, and show it in the viewer."""
+        if self.controls is not None:
+            self.controls.report(line)
+        elif self.ranks.is_first:
+            CONSOLE.log(line)
+
     def _create_session(self, first: int) -> EditSession:
-        pipeline, checkpoint = self.config.pipeline, self._start.checkpoint
+        pipeline, data, checkpoint = self.config.pipeline, self.pipeline.datamanager, self._start.checkpoint
         root = self.base_dir / (DRY_RUN_FOLDER if pipeline.dry_run else FOLDER)
         if pipeline.dry_run and root.is_dir():
             shutil.rmtree(root)
@@ -189,6 +214,7 @@ class MaskeditTrainer(Trainer):
             start_step=first,
             edit_start=first + pipeline.reconstruct_steps,
             source=None if checkpoint is None else str(checkpoint.resolve()),
+            photos=[str(data.photo_file(view)) for view in range(len(data.views))],
         )
         if checkpoint is not None and EditSession.exists(checkpoint.parent.parent):
             # The scene was edited before: what was made of the photos then is what must be kept now.
@@ -208,7 +234,7 @@ class MaskeditTrainer(Trainer):
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         """Weights, optimisers, schedules and sampler of a checkpoint."""
-        weights = model_weights(path, state["pipeline"], self.pipeline.state_dict())
+        weights = model_weights(path, state["pipeline"], plain_keys(self.pipeline.state_dict()))
         self.pipeline.load_pipeline(weights, state["step"])
         groups = set(self.optimizers.optimizers)
         if set(state["optimizers"]) != groups:
@@ -228,7 +254,7 @@ class MaskeditTrainer(Trainer):
         path = session.start_checkpoint if session.start_checkpoint.is_file() else session.source
         if path is None or not path.is_file():
             raise SessionError(f"the scene before the first edit is gone ({path}): put it back, or begin a new run")
-        self._restore(path, read_checkpoint(path))
+        self._restore(path, read_checkpoint(path, self.config.pipeline.scene_kind))
 
     def train(self) -> None:
         """Train to the end, or edit a few views if that is all that was asked for."""
@@ -241,7 +267,11 @@ class MaskeditTrainer(Trainer):
                 )
             else:
                 self.config.max_num_iterations = ENDLESS
-                super().train()
+                try:
+                    super().train()
+                finally:
+                    self._carrier.close()
+                    release_session(self._session.root)
 
     def _dry_run(self) -> None:
         started = time.monotonic()
@@ -263,31 +293,48 @@ class MaskeditTrainer(Trainer):
         assert self.pipeline.edits is not None
         return self.pipeline.edits
 
+    @property
+    def _carrier(self) -> EditCarrier:
+        assert self.pipeline.carrier is not None
+        return self.pipeline.carrier
+
     def train_iteration(self, step: int) -> Any:
         """One step, preceded by what the user asked for meanwhile."""
         with one_line():
             self._answer_requests()
             session = self._session
-            if step == session.edit_start > session.start_step and session.generation == 0:
+            is_first_edit = step == session.edit_start > session.start_step and session.generation == 0
+            if is_first_edit and self.ranks.is_first:
                 self._write_checkpoint(session.start_checkpoint, step - 1)
             result = super().train_iteration(step)
         self._last_step = step
+        if self.controls is not None:
+            self.controls.refresh()
         if step + 1 >= self.end_step:
             self.stop_training = True
         return result
 
     def _answer_requests(self) -> None:
+        edits, step = self._session_edits, self.edit_step
+        if not meets(self.ranks, edits, step):
+            return
         while not self.requests.empty():
             self.requests.get()()
+        follow_first(self.ranks, edits, step, self._restore_start)
 
-    def undo(self) -> int:
-        """Take back the last sweep of edits; the scene then trains towards the photos before it.
+    def undo(self, to: int | None = None) -> int:
+        """Take back edits; the scene then trains towards the photos before them.
+
+        Args:
+            to: an earlier edit step, to whose photos and instructions the run goes back; None = the last sweep of edits
+                is taken back.
 
         Returns:
             How many views show another photo now.
         """
+        self._carrier.recall(forget=False)
         step = self.next_edit_step
-        count = self._session.undo(step)
+        count = self._session.undo(step) if to is None else self._session.undo_to(step, to)
         self._session_edits.show(step)
         return count
 
@@ -295,12 +342,15 @@ class MaskeditTrainer(Trainer):
         """Go back to the original photos and the scene before the first edit; edit steps count from 0 again."""
         if self.edit_step < 0:
             return
+        self._carrier.recall(forget=True)
         self._restore_start()
         self._session.reset(edit_start=self.step)
         self._session_edits.show(0)
 
     def save_checkpoint(self, step: int) -> None:
         """Save the scene in one move, then remove the checkpoints it replaces."""
+        if not self.ranks.is_first:
+            return
         with one_line():
             path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
             self._write_checkpoint(path, step)
@@ -312,7 +362,7 @@ class MaskeditTrainer(Trainer):
     def _write_checkpoint(self, path: Path, step: int) -> None:
         state = {
             "step": step,
-            "pipeline": self.pipeline.state_dict(),
+            "pipeline": plain_keys(self.pipeline.state_dict()),
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.optimizers.items()},
             "schedulers": {name: each.state_dict() for name, each in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
@@ -334,4 +384,6 @@ class MaskeditTrainer(Trainer):
         if self._last_step is None:
             return
         self.step = self._last_step
+        with one_line():
+            self._carrier.finish()
         super()._after_train()

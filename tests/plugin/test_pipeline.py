@@ -35,21 +35,22 @@ def test_the_editor_is_loaded_at_the_first_edit(start: Callable[..., Any], ip2p_
     )
     trainer = start(config=given)
     edits = trainer.pipeline.edits
-    edits._cache._editor, edits._cache._is_fixed = None, False
+    edits._cache._fixed = None
     trainer.train_iteration(0)
     assert not edits.has_editor
     trainer.train_iteration(1)
     assert edits.has_editor
     assert "diffusers" in sys.modules
     assert not [name for name in trainer.pipeline.state_dict() if "unet" in name or "vae" in name]
-    before = edits._cache.editor
+    before = edits._cache.peek(edits.settings_at(0))
     edits.run_due(0)
-    assert edits._cache.editor is before
+    assert edits._cache.peek(edits.settings_at(0)) is before
     trainer.session.add_event(Event(step=0, kind="settings", value={"guidance_scale": 3.0}))
     edits.run_due(0)
-    assert edits._cache.editor.settings.guidance_scale == 3.0
+    after = edits._cache.peek(edits.settings_at(0))
+    assert after.settings.guidance_scale == 3.0
     # The weights were not read again.
-    assert edits._cache.editor.backbone is before.backbone
+    assert after.backbone is before.backbone
     with pytest.raises(InputError, match="shorten the text"):
         edits.check_event(Event(step=0, kind="settings", value={"instructions": [{"text": "cube " * 100}]}))
 

@@ -18,6 +18,7 @@ def pipeline(start: Callable[..., Any]) -> Any:
 def test_a_replica_renders_what_was_copied_and_no_more(pipeline: Any) -> None:
     model = pipeline.scene_model
     model.proposal_sampler.set_anneal(0.3)
+    model.set_editing(True)
     replica = SceneReplica(model, pipeline.datamanager, "cpu")
     before = pipeline.renderer.render(1)
     assert not torch.equal(replica.render(1).image, before.image)
