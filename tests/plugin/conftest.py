@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from PIL import Image as Picture
 
 from maskedit.editors import (
@@ -36,6 +37,7 @@ from maskedit.plugin.storage import from_bytes
 from maskedit.plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
 from maskedit.plugin.update import EditSchedule
 from maskedit.plugin.view_masks import FoundMasks
+from maskedit.plugin.votes import RayWeights, VoxelVotes
 
 SIDE = 16
 VIEWS = 4
@@ -296,6 +298,58 @@ def start(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return trainer
 
     return begin
+
+
+class BallScene:
+    """A ball on a floor that is known without training: rays end where geometry says."""
+
+    radius = 0.3
+
+    def camera(self, azimuth: float, *, side: int = 24, elevation: float = 0.6) -> Cameras:
+        """One that looks at the ball."""
+        back = torch.tensor(
+            [
+                math.cos(elevation) * math.cos(azimuth),
+                math.cos(elevation) * math.sin(azimuth),
+                math.sin(elevation),
+            ]
+        )
+        right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0, 1]), back), dim=0)
+        pose = torch.stack([right, torch.linalg.cross(back, right), back, 0.9 * back], dim=-1)
+        return Cameras(pose[None], 1.2 * side, 1.2 * side, side / 2, side / 2, width=side, height=side)
+
+    def cameras(self, count: int = 8) -> list[Cameras]:
+        """All around it."""
+        return [self.camera(2 * math.pi * view / count) for view in range(count)]
+
+    def hits(self, camera: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each ray, row by row, where it ends and whether that is on the ball."""
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
+        start, way = rays.origins, rays.directions
+        half = (start * way).sum(-1)
+        root = half.square() - start.square().sum(-1) + self.radius**2
+        on_ball = root > 0
+        near = torch.where(on_ball, -half - root.clamp_min(0).sqrt(), -(start[:, 2] + self.radius) / way[:, 2])
+        return start + near[:, None] * way, on_ball
+
+    def mask(self, camera: Cameras) -> torch.Tensor:
+        """The ball as a camera sees it."""
+        return self.hits(camera)[1].float().view(int(camera.height), int(camera.width))
+
+    def ray_weights(self, camera: Cameras) -> Iterator[RayWeights]:
+        """All of a ray's colour comes from where it ends; in two parts, as from a model that works in chunks."""
+        points, _ = self.hits(camera)
+        for part in points.split(len(points) // 2 + 1):
+            yield RayWeights(points=part[:, None], weights=torch.ones(len(part), 1))
+
+    def make_votes(self) -> VoxelVotes:
+        return VoxelVotes(self.ray_weights, device="cpu", resolution=64)
+
+
+@pytest.fixture
+def ball() -> BallScene:
+    """A scene whose rays and masks are known exactly."""
+    return BallScene()
 
 
 @pytest.fixture(autouse=True)
