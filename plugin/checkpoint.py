@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,14 +33,20 @@ torch.serialization.add_safe_globals([_numpy_scalar, np.dtype, type(np.dtype(np.
 MODEL_FOLDER = "nerfstudio_models"
 _PREFIX = "_model."
 _IGNORED = ("_model.lpips.",)
+_GAUSSIANS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+
+SceneKind = Literal["nerfacto", "splatfacto"]
+METHOD_FOR: dict[SceneKind, str] = {"nerfacto": "maskedit", "splatfacto": "maskedit-splat"}
+"""The method that edits a kind of scene."""
 
 
-def find_checkpoint(folder: Path, step: int | None = None) -> Path:
+def find_checkpoint(folder: Path, step: int | None = None, scene: SceneKind = "nerfacto") -> Path:
     """The newest checkpoint of a folder, or that of a step.
 
     Args:
         folder: `nerfstudio_models` of a run, or the run itself.
         step: training step; None = the newest.
+        scene: the kind that is looked for, for the advice.
 
     Raises:
         InputError: if there is none.
@@ -53,16 +59,20 @@ def find_checkpoint(folder: Path, step: int | None = None) -> Path:
     if not found:
         what = "checkpoint" if step is None else f"checkpoint of step {step}"
         raise InputError(
-            f"expected a {what} in {folder}, found none: give --load-dir RUN/{MODEL_FOLDER} of a nerfacto run"
+            f"expected a {what} in {folder}, found none: give --load-dir RUN/{MODEL_FOLDER} of a {scene} run"
         )
     return found[-1]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, scene: SceneKind = "nerfacto") -> dict[str, Any]:
     """Read a checkpoint safely, into main memory.
 
+    Args:
+        path: the file.
+        scene: the kind it must be of.
+
     Raises:
-        ModelError: if the file is damaged or not a checkpoint of a nerfacto scene.
+        ModelError: if the file is damaged or not a checkpoint of such a scene.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -73,33 +83,46 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
-    check_is_nerfacto(path, state["pipeline"])
+    check_scene_kind(path, state["pipeline"], scene)
     return state
 
 
-def check_is_nerfacto(path: Path, weights: Mapping[str, Any]) -> None:
+def scene_kind_of(weights: Mapping[str, Any]) -> SceneKind | None:
+    """The kind of scene that some weights are of; None = one that can't be edited."""
+    names = [name.removeprefix("module.") for name in weights]
+    if any(name in ("_model.gauss_params.means", "_model.means") for name in names):
+        return "splatfacto"
+    wanted = ("_model.field.mlp_base", "_model.proposal_networks.")
+    is_nerfacto = all(any(name.startswith(prefix) for name in names) for prefix in wanted)
+    return "nerfacto" if is_nerfacto else None
+
+
+def check_scene_kind(path: Path, weights: Mapping[str, Any], wanted: SceneKind) -> None:
     """Refuse the checkpoint of another kind of scene.
 
     Raises:
         ModelError: naming what it is.
     """
-    names = [name.removeprefix("module.") for name in weights]
-    if any(".gauss_params." in name or name == "_model.means" for name in names):
+    found = scene_kind_of(weights)
+    if found == wanted:
+        return
+    advice = (
+        f"train one with `ns-train {wanted}`, or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
+    )
+    if found is not None:
         raise ModelError(
-            f"{path} is a splatfacto scene and this method edits nerfacto scenes: train one with `ns-train nerfacto`, "
-            "or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
+            f"{path} is a {found} scene and this method edits {wanted} scenes: edit it with `ns-train "
+            f"{METHOD_FOR[found]}`, {advice}"
         )
-    wanted = ("_model.field.mlp_base", "_model.proposal_networks.")
-    if not all(any(name.startswith(prefix) for name in names) for prefix in wanted):
-        kinds = sorted({".".join(name.split(".")[:2]) for name in names if name.startswith(_PREFIX)})
-        raise ModelError(
-            f"{path} is not a nerfacto scene (it holds {', '.join(kinds[:4]) or 'no model'}): train one with "
-            "`ns-train nerfacto`, or let this run reconstruct it with --pipeline.reconstruct-steps 30000"
-        )
+    kinds = {".".join(name.removeprefix("module.").split(".")[:2]) for name in weights}
+    kinds = sorted(kind for kind in kinds if kind.startswith(_PREFIX))
+    raise ModelError(f"{path} is not a {wanted} scene (it holds {', '.join(kinds[:4]) or 'no model'}): {advice}")
 
 
 def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The stored weights under the names of the pipeline, after comparing names and shapes.
+
+    The number of Gaussians is the checkpoint's: densification changes it all the time.
 
     Args:
         path: where they come from.
@@ -111,6 +134,7 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
     """
     weights = {name.removeprefix("module."): value for name, value in stored.items()}
     weights = {n: value for n, value in weights.items() if n.startswith(_PREFIX) and not n.startswith(_IGNORED)}
+    weights = {_todays_name(name): value for name, value in weights.items()}
     expected = {name: value for name, value in expected.items() if name.startswith(_PREFIX)}
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     advice = "set the --pipeline.model options and photos (--pipeline.datamanager) that the scene was trained with"
@@ -118,8 +142,15 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
         detail = f"{len(missing)} missing" + (f" such as {missing[0]}" if missing else "")
         detail += f", {len(unknown)} unknown" + (f" such as {unknown[0]}" if unknown else "")
         raise ModelError(f"the weights in {path} do not fit this model ({detail}): {advice}")
+    gaussians = {len(value) for name, value in weights.items() if _is_per_gaussian(name)}
+    if len(gaussians) > 1:
+        raise ModelError(
+            f"{path} is damaged: its tensors are of {sorted(gaussians)} Gaussians; give another --load-step"
+        )
     for name, value in weights.items():
         was, now = tuple(value.shape), tuple(expected[name].shape)
+        if _is_per_gaussian(name):
+            now = (*was[:1], *now[1:])
         if was != now:
             hint = advice
             if "embedding_appearance" in name or "camera_optimizer" in name:
@@ -129,6 +160,16 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
                 )
             raise ModelError(f"{name.removeprefix(_PREFIX)} in {path} has shape {was}, this model needs {now}: {hint}")
     return weights
+
+
+def _is_per_gaussian(name: str) -> bool:
+    return name.startswith("_model.gauss_params.")
+
+
+def _todays_name(name: str) -> str:
+    """The name of a weight; older versions of splatfacto kept the Gaussians among their own attributes."""
+    inner = name.removeprefix(_PREFIX)
+    return f"{_PREFIX}gauss_params.{inner}" if inner in _GAUSSIANS else name
 
 
 def check_same_space(source_run: Path, transform: Tensor, scale: float) -> None:

@@ -1,4 +1,4 @@
-"""Photos of a scene in two sets: the originals, which nothing changes, and the working set, which trains.
+"""Rays of a working set, for radiance fields.
 
 nerfstudio caches all photos in one tensor, in an order it draws at random; here the order is that of the cameras, so
 that place and camera are the same from run to run. A subset is drawn from the seed and mapped to camera indices.
@@ -6,12 +6,9 @@ that place and camera are the same from run to run. A subset is drawn from the s
 
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
@@ -20,8 +17,9 @@ from nerfstudio.data.pixel_samplers import PixelSampler
 from torch import Tensor
 
 from ..editors import InputError
-from .storage import from_bytes, to_bytes
+from .storage import to_bytes
 from .update import Draw, seed_for
+from .working_set import EditedPhotos, WorkingSet, check_photo_sizes, check_photos_fit, unreadable
 
 
 @dataclass
@@ -39,7 +37,7 @@ class MaskeditDataManagerConfig(VanillaDataManagerConfig):
     """Seed of the choice of photos when --train-num-images-to-sample-from asks for fewer than all."""
 
 
-class MaskeditDataManager(VanillaDataManager):
+class MaskeditDataManager(EditedPhotos, VanillaDataManager):
     """Holds originals and working set, and hands out rays of the working set.
 
     Raises:
@@ -59,17 +57,12 @@ class MaskeditDataManager(VanillaDataManager):
     ) -> None:
         if world_size > 1:
             raise InputError(f"expected one device, got {world_size}: pass --machine.num-devices 1")
-        self.uses_patches = False
-        self.views: tuple[int, ...] = ()
         try:
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)  # type: ignore[arg-type]
         except (AssertionError, IndexError, KeyError, OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"cannot read the scene at {config.data} ({type(error).__name__}: {error}): give --data a folder with "
-                "transforms.json and its photos"
-            ) from error
+            raise unreadable(config.data, error) from error
 
     def setup_train(self) -> None:
         """Read the photos and set the working set to the originals."""
@@ -78,7 +71,7 @@ class MaskeditDataManager(VanillaDataManager):
             raise InputError(
                 "photos can't be exchanged while they are edited: leave --train-num-times-to-repeat-images at -1"
             )
-        _check_photos(self.train_dataset.image_filenames, self.train_dataset.cameras)
+        check_photo_sizes(self.train_dataset.image_filenames, self.train_dataset.cameras)
         random.seed(seed_for(config.subset_seed, Draw.SETUP, 0))
         try:
             super().setup_train()
@@ -95,21 +88,13 @@ class MaskeditDataManager(VanillaDataManager):
         self.train_image_dataloader.cached_collated_batch = self.batch
         self.views = tuple(int(i) for i in self.batch["image_idx"])
         images: Tensor = self.batch["image"]
-        if images.shape[-1] != 3:
-            raise InputError("expected photos without transparency: save them as RGB first")
-        camera = self.train_dataset.cameras[0]
-        if images.shape[1:3] != (int(camera.height), int(camera.width)):
-            raise InputError(
-                f"photos have {images.shape[2]}x{images.shape[1]} pixels and their cameras {int(camera.width)}x"
-                f"{int(camera.height)}: correct w, h and the intrinsics in transforms.json"
-            )
+        check_photos_fit(images, self.train_dataset.cameras)
         if min(images.shape[1:3]) < config.patch_size or config.train_num_rays_per_batch < config.patch_size**2:
             raise InputError(
                 f"photos of {images.shape[2]}x{images.shape[1]} pixels and {config.train_num_rays_per_batch} rays hold "
                 f"no patch of {config.patch_size}x{config.patch_size}: pass a smaller --pipeline.datamanager.patch-size"
             )
-        self._originals = to_bytes(images)
-        self.batch["image"] = from_bytes(self._originals).to(images.device)
+        self.working = WorkingSet(to_bytes(images), images)
         self._patch_sampler = self.train_pixel_sampler
         assert self._patch_sampler is not None
         # nerfstudio rounds the rays to whole patches before it learns their size.
@@ -138,55 +123,3 @@ class MaskeditDataManager(VanillaDataManager):
         assert self.train_pixel_sampler is not None
         batch = self.train_pixel_sampler.sample(self.batch)
         return self.train_ray_generator(batch["indices"]), batch
-
-    @property
-    def photo_shape(self) -> tuple[int, int, int]:
-        """Number, height and width of the photos."""
-        count, height, width, _ = self._originals.shape
-        return count, height, width
-
-    def photo_name(self, view: int) -> str:
-        """File name of a view's photo."""
-        return Path(self.train_dataset.image_filenames[self.views[view]]).name
-
-    def original(self, view: int) -> UInt8[Tensor, "height width 3"]:
-        """The photo of a view, as it was taken; a copy, so that nobody changes it."""
-        return self._originals[view].clone()
-
-    def replace_original(self, view: int, photo: UInt8[Tensor, "height width 3"]) -> None:
-        """Take another picture for the photo of a view: that which an earlier run left."""
-        self.show(view, photo)
-        self._originals[view] = photo
-
-    def shown(self, view: int) -> UInt8[Tensor, "height width 3"]:
-        """What a view trains on now."""
-        return to_bytes(self.batch["image"][view])
-
-    def show(self, view: int, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Train on an edited photo from now on."""
-        if image.shape != self._originals[view].shape:
-            raise InputError(
-                f"expected an edit of shape {tuple(self._originals[view].shape)}, got {tuple(image.shape)}"
-            )
-        self.batch["image"][view] = from_bytes(image).to(self.batch["image"].device)
-
-    def show_original(self, view: int) -> None:
-        """Train on the photo itself again."""
-        self.show(view, self._originals[view])
-
-    def camera(self, view: int) -> Cameras:
-        """The camera of a view, at the resolution of its photo."""
-        index = self.views[view]
-        return self.train_dataset.cameras[index : index + 1].to(self.device)
-
-
-def _check_photos(files: list[Path], cameras: Cameras) -> None:
-    if not files:
-        raise InputError("expected photos in the training split, found none: check --data and the eval split")
-    sizes = {(int(w), int(h)) for w, h in zip(cameras.width.flatten(), cameras.height.flatten(), strict=True)}
-    if len(sizes) > 1:
-        (width, height), (other_width, other_height) = sorted(sizes)[:2]
-        raise InputError(
-            f"expected photos of one size, got {width}x{height} and {other_width}x{other_height}: resize them, "
-            "with their intrinsics, to one size first"
-        )

@@ -47,9 +47,8 @@ class MaskeditModel(NerfactoModel):
 
     def populate_modules(self) -> None:
         """Build nerfacto without its LPIPS metric, whose weights would be fetched for every render."""
-        with _without_lpips():
-            with watched_fields():
-                super().populate_modules()
+        with without_lpips(), watched_fields():
+            super().populate_modules()
         self._reconstruction_loss = self.rgb_loss
         self._holder: dict[str, Any] = {}
         self.is_editing = False
@@ -203,10 +202,11 @@ class _NoMetric:
 
 
 @contextmanager
-def _without_lpips() -> Iterator[None]:
+def without_lpips() -> Iterator[None]:
+    """Let nerfstudio's models be built without their LPIPS metric, whose weights they would fetch."""
     from torchmetrics.image import lpip
 
-    # nerfacto imports the class inside the function that builds it, so this reaches that one import alone.
+    # They import the class inside the function that builds them, so this reaches that one import alone.
     real = lpip.LearnedPerceptualImagePatchSimilarity
     lpip.LearnedPerceptualImagePatchSimilarity = _NoMetric  # type: ignore[assignment,misc]
     try:

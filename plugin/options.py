@@ -8,6 +8,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from ..editors import InputError, Instruction, fingerprint_brush, fingerprint_checkpoint
 from .check import check_device, check_editor_is_there
 from .checkpoint import SceneKind
+from .consistency import ConsistencyConfig
 from .datamanager import MaskeditDataManagerConfig
 from .editor import SceneEditorConfig
 from .lift_options import LiftConfig, ProtectConfig
@@ -33,6 +34,8 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     """The scene; the options of a loaded checkpoint are taken over, except those given here."""
     editor: SceneEditorConfig = field(default_factory=SceneEditorConfig)
     """The editor of single pictures."""
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    """What makes views agree about an edit before the scene averages them."""
     instructions: tuple[str, ...] = ()
     """What to change, e.g. "make the red cube blue"; several are carried out together, each in its own region."""
     keywords: tuple[str, ...] = ()
@@ -120,6 +123,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
         """
         check_editor_is_there(self.editor, self.read_instructions(), fetch=self.reconstruct_steps > 0)
         self._check_noise_levels()
+        self.consistency.check(self.editor, self.edit_count)
         if self.protect and self.masks != "lifted":
             raise InputError(
                 f"protection needs one region for all views and masks are {self.masks}: pass --pipeline.masks lifted"
@@ -194,6 +198,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "sweep every": self.sweep_every,
             "edit count": self.edit_count,
             "noise levels": (self.lower_bound, self.upper_bound),
+            "consistency": asdict(self.consistency),
             "masks": self.masks,
             "lift": asdict(self.lift),
             "protect": self.protect,

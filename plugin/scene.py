@@ -9,8 +9,8 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from ..editors import Image, ModelError
-from .datamanager import MaskeditDataManager
 from .votes import SceneVotes
+from .working_set import EditedPhotos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class SceneRenderer:
         data: whose cameras.
     """
 
-    def __init__(self, model: Any, data: MaskeditDataManager) -> None:
+    def __init__(self, model: Any, data: EditedPhotos) -> None:
         self.model, self.data = model, data
 
     @torch.no_grad()

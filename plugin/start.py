@@ -1,4 +1,4 @@
-"""Where a run begins: from scratch, from a nerfacto checkpoint, or where the same run was interrupted."""
+"""Where a run begins: from scratch, from the checkpoint of a scene, or where the same run was interrupted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ def given_checkpoint(config: Any) -> Path | None:
         InputError: if it is not there.
     """
     if config.load_dir is not None:
-        return find_checkpoint(Path(config.load_dir), config.load_step)
+        return find_checkpoint(Path(config.load_dir), config.load_step, config.pipeline.scene_kind)
     if config.load_checkpoint is not None:
         if not Path(config.load_checkpoint).is_file():
             raise InputError(f"expected a checkpoint at {config.load_checkpoint}, found none: check --load-checkpoint")
@@ -105,7 +105,7 @@ def find_start(config: Any) -> Start:
     source = given_checkpoint(config)
     if source is None and not (pipeline.reconstruct_steps or pipeline.dry_run):
         raise InputError(
-            "expected a scene to edit: pass --load-dir RUN/nerfstudio_models of a nerfacto run, or let this run "
-            "reconstruct it with --pipeline.reconstruct-steps 30000"
+            f"expected a scene to edit: pass --load-dir RUN/nerfstudio_models of a {pipeline.scene_kind} run, or let "
+            "this run reconstruct it with --pipeline.reconstruct-steps 30000"
         )
     return Start(checkpoint=source, session=None)

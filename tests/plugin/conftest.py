@@ -1,6 +1,7 @@
 """A toy scene on disk, editors that need no weights, and runs small enough to train in a second."""
 
 import copy
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from maskedit.editors import (
     make_language,
 )
 from maskedit.editors.parts.grounding import Found
-from maskedit.plugin.config import maskedit_tiny
+from maskedit.plugin.config import maskedit_splat, maskedit_tiny
 from maskedit.plugin.datamanager import MaskeditDataManager
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.edits import SceneEdits
@@ -200,6 +201,30 @@ def tiny_config(scene: Path, output: Path, **pipeline: Any) -> MaskeditTrainerCo
     return config
 
 
+def splat_config(scene: Path, output: Path, **pipeline: Any) -> MaskeditTrainerConfig:
+    """A run of maskedit-splat with some dozen Gaussians, in the middle of which splatfacto densifies."""
+    config = copy.deepcopy(maskedit_splat.config)
+    assert isinstance(config, MaskeditTrainerConfig)
+    config.output_dir, config.experiment_name, config.timestamp = output, "toy", "run"
+    config.machine.device_type, config.vis, config.data = "cpu", "tensorboard", scene
+    config.logging.local_writer.enable = False
+    config.viewer.quit_on_train_completion = True
+    config.max_num_iterations, config.steps_per_save = 8, 3
+    config.steps_per_eval_image = config.steps_per_eval_all_images = 10**6
+    data = config.pipeline.datamanager
+    data.data, data.dataparser.eval_mode = scene, "all"  # type: ignore[union-attr]
+    model: Any = config.pipeline.model
+    model.num_random, model.random_scale, model.sh_degree, model.sh_degree_interval = 40, 2.0, 1, 4
+    model.num_downscales, model.warmup_length, model.refine_every, model.reset_alpha_every = 0, 2, 2, 4
+    model.densify_grad_thresh, model.densify_size_thresh, model.split_screen_size = 4.6e-3, 0.45, 10.0
+    model.cull_alpha_thresh, model.cull_scale_thresh, model.cull_screen_size = 0.0785, 0.9, 10.0
+    config.pipeline.instructions, config.pipeline.sweep_every = ("make the red square white",), 6
+    config.pipeline.reconstruct_steps = 3
+    for name, value in pipeline.items():
+        setattr(config.pipeline, name, value)
+    return config
+
+
 @pytest.fixture(scope="session")
 def paint() -> type[PaintEditor]:
     """An editor without weights."""
@@ -208,6 +233,7 @@ def paint() -> type[PaintEditor]:
 
 # Fixtures of a module need configs too.
 PaintEditor.config_of = staticmethod(tiny_config)  # type: ignore[attr-defined]
+PaintEditor.splat_config_of = staticmethod(splat_config)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -298,6 +324,26 @@ def start(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return trainer
 
     return begin
+
+
+def rasterize_on_cpu(patch: pytest.MonkeyPatch) -> None:
+    """Let runs of maskedit-splat begin without a GPU, on the rasteriser beside this file."""
+    spec = importlib.util.spec_from_file_location("cpu_rasterizer", Path(__file__).parent / "cpu_rasterizer.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.rasterize_on_cpu(patch)
+    patch.setattr("maskedit.plugin.splat_options.check_kernels", lambda device_type: None)
+
+
+PaintEditor.rasterize_on_cpu = staticmethod(rasterize_on_cpu)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def splats(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MaskeditTrainerConfig]:
+    """Configs of runs of maskedit-splat that need no GPU: `splats(**pipeline_options)`."""
+    rasterize_on_cpu(monkeypatch)
+    return lambda folder=tmp_path, **pipeline: splat_config(scene, folder, **pipeline)
 
 
 class BallScene:
