@@ -9,6 +9,7 @@ import torch
 
 from ..editors import Editor, EditResult, InputError
 from .carrier import DraftEdit, EditWork, MadeEdit
+from .consistency import ViewTies
 from .editor import SceneEditorConfig
 from .editor_cache import EditorCache, switch_editor
 from .plan import check_plan, make_plan, plan_early
@@ -35,6 +36,7 @@ class SceneEdits:
         render: the current scene from a view.
         report: receives one line for each edit.
         planned: edits of the whole run, for the progress line.
+        ties: makes the views of a batch agree; None = each is edited for itself.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class SceneEdits:
         render: Callable[[int], ViewRender],
         report: Callable[[str], None],
         planned: int = 0,
+        ties: ViewTies | None = None,
     ) -> None:
         self.data, self.session, self.schedule, self.planned = data, session, schedule, planned
         self._initial, self._masks, self._render, self._report = settings, masks, render, report
-        self._cache = EditorCache(editor_config)
+        self._cache, self._ties = EditorCache(editor_config), ties
         self.editor_lock = RLock()
         """Held while the editor works: with edits beside training more than one thread may ask for it."""
         self._began: float | None = None
@@ -187,7 +190,9 @@ class SceneEdits:
             drafts: list[DraftEdit] = []
             for turn in work.turns:
                 seen = (render or self._render)(turn.view)
-                view = EditView(turn=turn, original=self.data.original(turn.view), render=seen.image)
+                view = EditView(
+                    turn=turn, original=self.data.original(turn.view), render=seen.image, points=seen.points
+                )
                 with self._own_precision():
                     reason = (masks or self._masks).fill(editor, view, settings)
                 if reason is None:
@@ -197,7 +202,8 @@ class SceneEdits:
                     drafts.append(DraftEdit(record=record, seconds=time.monotonic() - started))
             if views:
                 with self._own_precision():
-                    result = editor.edit(batch_request(views, settings, self._cache.config_for(settings).draws_noise))
+                    request = batch_request(views, settings, self._cache.config_for(settings).draws_noise)
+                    result = editor.edit(request if self._ties is None else self._ties.tie(request, views))
                 seconds = (time.monotonic() - started) / len(work.turns)
                 drafts += [self._draft(view, result, row, settings, seconds) for row, view in enumerate(views)]
             return tuple(drafts)

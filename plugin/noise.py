@@ -74,7 +74,7 @@ class AnchoredNoise:
         channels, height, width = own.shape
         points, footprints = self._points[row].double(), self._footprints[row].double()
         known = points.isfinite().all(-1) & footprints.isfinite() & (footprints > 0)
-        places = _latent_places(*known.shape, height, width, filled).to(known.device)[known]
+        places = _latent_places(known.shape[0], known.shape[1], height, width, filled).to(known.device)[known]
         # Pixels of the picture to a latent pixel, along the axis that has fewer of them.
         pitch = min(known.shape[0] / (filled[0] * height), known.shape[1] / (filled[1] * width))
         sizes = footprints[known] * max(_LEAST_CELL, self._cell * pitch)

@@ -10,6 +10,7 @@ import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 
 from .carrier import EditCarrier, EditWork
+from .consistency import ViewTies
 from .datamanager import MaskeditDataManager
 from .editor import SceneEditorConfig
 from .edits import SceneEdits
@@ -95,6 +96,12 @@ class MaskeditPipeline(VanillaPipeline):
             render=self.renderer.render if has_scene else self._photo,
             report=report,
             planned=config.dry_run or schedule.planned(planned_steps),
+            ties=ViewTies(
+                config.consistency,
+                self.datamanager.camera,
+                seed=seed,
+                far_plane=float(getattr(config.model, "far_plane", "inf")),
+            ),
         )
         self.carrier = self.edits
         if config.protect and isinstance(masks, LiftedMasks):

@@ -296,5 +296,10 @@ def check_ranks(config: Any) -> None:
             f"edits are divided over {devices} devices or made beside training, not both: {one}, or "
             "--pipeline.edit-beside False"
         )
+    if pipeline.consistency.share_views != "none":
+        raise InputError(
+            f"edits are divided over {devices} devices or share attention, not both: {one}, or "
+            "--pipeline.consistency.share-views none"
+        )
     if pipeline.dry_run:
         raise InputError(f"expected one device for a dry run, got {devices}: {one}")

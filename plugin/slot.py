@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..editors import Captions, Editor, EditorName, EditRequest, Image, Instruction, Mask, NothingFoundError
@@ -45,6 +45,8 @@ class EditView:
     masks: tuple[UInt8[Tensor, "height width"], ...] = ()
     files: tuple[str, ...] = ()
     """Where the masks are stored already; empty = not yet."""
+    points: Float[Tensor, "rows columns 3"] | None = None
+    """Where the rays of its pixels meet the scene; None = not known."""
 
 
 def find_masks(editor: Editor, request: EditRequest) -> tuple[Mask, ...]:

@@ -30,6 +30,7 @@ class Draw(IntEnum):
     NOISE_LEVEL = 2
     EDITOR = 3
     SETUP = 4
+    ANCHORS = 5
 
 
 def seed_for(seed: int, draw: Draw, index: int) -> int:
