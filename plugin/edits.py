@@ -152,9 +152,12 @@ class SceneEdits:
             self._cache.get(settings)
 
     def plan_ahead(self, work: EditWork) -> None:
-        """Let language decide what it has to about some work, before it is made."""
+        """Do what serves all views of some work, before it is made: ask language, and lift masks."""
         with self.editor_lock:
-            self._plan(self._cache.get(work.settings), work.settings, work.turns[0].view)
+            editor = self._cache.get(work.settings)
+            settings = self._plan(editor, work.settings, work.turns[0].view)
+            with self._own_precision():
+                self._masks.prepare(editor, settings, work.turns[0].step)
 
     def make(self, work: EditWork, render: Callable[[int], ViewRender] | None = None) -> tuple[MadeEdit, ...]:
         """Edit some views as one batch and store what came out; what trains is left as it is.

@@ -73,6 +73,17 @@ class LiftedMasks:
         self._seed, self._report, self._skip_empty = seed, report, skip_empty
         self._store = LiftStore(session.root)
 
+    def prepare(self, editor: Editor, settings: Settings, step: int) -> None:
+        """Lift the masks of all views where nobody has; see `ViewMasks`.
+
+        Raises:
+            InputError: if an instruction was found in no photo, or in places that do not agree.
+        """
+        regions = regions_at(self.session, step)
+        key = LiftKey.of(settings, regions)
+        if not self._store.is_lifted(key):
+            self._lift(editor, settings, regions, key)
+
     def fill(self, editor: Editor, view: EditView, settings: Settings) -> str | None:
         """Set the masks of a view, after lifting those of all views where nobody has; see `ViewMasks`.
 
@@ -80,10 +91,8 @@ class LiftedMasks:
             InputError: if an instruction was found in no photo, or in places that do not agree.
             NothingFoundError: if this view sees nothing of it and that is to stop the run.
         """
-        regions = regions_at(self.session, view.turn.step)
-        key = LiftKey.of(settings, regions)
-        if not self._store.is_lifted(key):
-            self._lift(editor, settings, regions, key)
+        self.prepare(editor, settings, view.turn.step)
+        key = LiftKey.of(settings, regions_at(self.session, view.turn.step))
         view.files = self._store.files(key, view.turn.view, len(settings.instructions))
         view.masks = tuple(self.session.mask_at(name) for name in view.files)
         if any(bool(mask.any()) for mask in view.masks):

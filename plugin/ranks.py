@@ -190,12 +190,11 @@ class RankEdits:
         """There is nothing to let go of."""
 
     def _plan(self, work: EditWork) -> None:
-        """Ask language once, on the first rank; every rank comes here or none, because all know the same plans."""
+        """Let the first rank do what serves all views, such as to ask language."""
         session, settings = self.edits.session, work.settings
-        if session.plan(settings.instructions, settings.editor) is not None:
-            return
+        is_planned = session.plan(settings.instructions, settings.editor) is not None
         self.ranks.first(lambda: self.edits.plan_ahead(work))
-        if isinstance(session, FollowingSession):
+        if isinstance(session, FollowingSession) and not is_planned:
             session.follow()
 
     def _draft(self, work: EditWork) -> tuple[DraftEdit, ...] | Exception:

@@ -12,6 +12,16 @@ from .storage import to_bytes
 class ViewMasks(Protocol):
     """Gives views their masks."""
 
+    def prepare(self, editor: Editor, settings: Settings, step: int) -> None:
+        """Do once what serves all views at an edit step; where several devices edit, one of them does it for all.
+
+        Args:
+            editor: that finds masks.
+            settings: planned.
+            step: the edit step.
+        """
+        ...
+
     def fill(self, editor: Editor, view: EditView, settings: Settings) -> str | None:
         """Set the masks of a view.
 
@@ -40,6 +50,9 @@ class FoundMasks:
 
     def __init__(self, session: EditSession, *, reuse: bool = True, skip_empty: bool = True) -> None:
         self.session, self.reuse, self.skip_empty = session, reuse, skip_empty
+
+    def prepare(self, editor: Editor, settings: Settings, step: int) -> None:
+        """Each view is looked at by itself."""
 
     def fill(self, editor: Editor, view: EditView, settings: Settings) -> str | None:
         """Set the masks of a view; see `ViewMasks`."""

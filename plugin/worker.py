@@ -25,6 +25,8 @@ from ..editors import own_stream
 from .carrier import EditWork, MadeEdit
 from .edits import SceneEdits, format_duration
 from .scene import ViewRender
+from .session_records import EditRecord
+from .slot import Settings
 from .update import EditTurn
 
 CLOSE_SECONDS = 60.0
@@ -44,19 +46,29 @@ class CopiedScene(Protocol):
         ...
 
 
-@dataclass(kw_only=True)
-class _Job:
-    work: EditWork
-    clock: int
-    """What the session's clock says while the scene is copied."""
-    is_recalled: bool = False
-
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Waiting:
+    """Turns that have come due together."""
+
     turns: tuple[EditTurn, ...]
     since: int
     """Edit step at which they came due in this run; later than their own after a kill."""
+
+    def begin(self, settings: Settings, clock: int) -> EditWork:
+        """The work that they are now, whenever they were due: regions and masks are those of now as well."""
+        return EditWork(turns=tuple(replace(turn, step=clock) for turn in self.turns), settings=settings)
+
+    def stamp(self, record: EditRecord) -> EditRecord:
+        """A record of that work, as the session keeps it: due then, made now."""
+        due = next(turn.step for turn in self.turns if turn.index == record.index)
+        return replace(record, step=due, made=record.step)
+
+
+@dataclass(kw_only=True)
+class _Job:
+    waiting: _Waiting
+    work: EditWork
+    is_recalled: bool = False
 
 
 class EditWorker:
@@ -86,7 +98,7 @@ class EditWorker:
         self._lock = threading.Lock()
         """Held while an edit is stored or recalled, so that it is either wholly there or never was."""
         self._job: _Job | None = None
-        self._since = self._step = step
+        self._step = step
         self._stored: list[tuple[MadeEdit, int]] = []
         self._error: BaseException | None = None
         self._idle = threading.Event()
@@ -136,10 +148,8 @@ class EditWorker:
         started = time.monotonic()
         self.scene.copy()
         self.waited += time.monotonic() - started
-        next_up = self._queue.popleft()
-        self._since = next_up.since
-        work = EditWork(turns=next_up.turns, settings=settings)
-        self._job = _Job(work=work, clock=self.edits.session.clock(step))
+        next_up, clock = self._queue.popleft(), self.edits.session.clock(step)
+        self._job = _Job(waiting=next_up, work=next_up.begin(settings, clock))
         self._idle.clear()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True, name="maskedit-edits")
@@ -158,10 +168,10 @@ class EditWorker:
 
     def _make(self, job: _Job) -> None:
         drafts = self.edits.draft(job.work, self.scene.render)
-        drafts = [replace(each, record=replace(each.record, made=job.clock)) for each in drafts]
+        drafts = [replace(each, record=job.waiting.stamp(each.record)) for each in drafts]
         with self._lock:
             if not job.is_recalled:
-                self._stored += [(each, self._since) for each in self.edits.store(drafts)]
+                self._stored += [(each, job.waiting.since) for each in self.edits.store(drafts)]
                 self._job = None
 
     def _land(self, step: int) -> None:
@@ -192,7 +202,7 @@ class EditWorker:
         if forget:
             self._queue.clear()
         elif job is not None:
-            self._queue.appendleft(_Waiting(turns=job.work.turns, since=self._since))
+            self._queue.appendleft(job.waiting)
 
     def finish(self) -> None:
         """Wait for the edit under way and train on it; what still waits is reported.
