@@ -375,7 +375,8 @@ class BallScene:
         half = (start * way).sum(-1)
         root = half.square() - start.square().sum(-1) + self.radius**2
         on_ball = root > 0
-        near = torch.where(on_ball, -half - root.clamp_min(0).sqrt(), -(start[:, 2] + self.radius) / way[:, 2])
+        floor = torch.where(way[:, 2] < 0, -(start[:, 2] + self.radius) / way[:, 2], 20.0)
+        near = torch.where(on_ball, -half - root.clamp_min(0).sqrt(), floor.clamp_max(20))
         return start + near[:, None] * way, on_ball
 
     def mask(self, camera: Cameras) -> torch.Tensor:
