@@ -48,6 +48,22 @@ class MadeEdit:
     """What its view is to train on; None = nothing was found, and the view stays as it is."""
 
 
+class NoEdits:
+    """Carries out nothing: training by itself."""
+
+    def run_due(self, step: int) -> None:
+        """Nothing is edited."""
+
+    def recall(self, *, forget: bool) -> None:
+        """Nothing is under way."""
+
+    def finish(self) -> None:
+        """Nothing is under way."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 @runtime_checkable
 class EditCarrier(Protocol):
     """Carries out the edits of a run: within the training step, beside training, or divided over devices."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 
-from .carrier import EditCarrier, EditWork
+from .carrier import EditCarrier
 from .consistency import ViewTies
 from .datamanager import MaskeditDataManager
 from .editor import SceneEditorConfig
@@ -139,11 +139,16 @@ class MaskeditPipeline(VanillaPipeline):
         if ranks.size > 1:
             self.carrier = RankEdits(self.edits, ranks)
         elif self.config.edit_beside:
-            from ..editors import resolve_device
-
-            device, _ = resolve_device(self.config.editor.device, self.config.editor.dtype)
+            device = self.editor_device
             replica = SceneReplica(self.scene_model, self.datamanager, device)
             self.carrier = EditWorker(self.edits, replica, device=device, step=step, report=report)
+
+    @property
+    def editor_device(self) -> torch.device:
+        """Where the editor works."""
+        from ..editors import resolve_device
+
+        return resolve_device(self._own_editor().device, self.config.editor.dtype)[0]
 
     def set_step(self, step: int) -> int:
         """Switch between reconstruction and editing; returns the edit step, negative while reconstructing."""
@@ -183,20 +188,6 @@ class MaskeditPipeline(VanillaPipeline):
         """The photo itself, where there is no scene yet; what it shows lies nowhere."""
         image = as_image(self.datamanager.original(view))
         return ViewRender(image=image, points=torch.full((*image.shape[2:], 3), torch.nan))
-
-    def dry_run(self, count: int) -> tuple[str, ...]:
-        """Edit some views without training; returns the strips written."""
-        assert self.edits is not None
-        views = len(self.datamanager.views)
-        count = min(count, views)
-        strips: list[str] = []
-        settings = self.edits.settings_at(0)
-        for number in range(count):
-            view = number * views // count
-            turn = replace(self.edits.schedule.turn(number, step=number), view=view)
-            for record in self.edits.run(EditWork(turns=(turn,), settings=settings)):
-                strips.append(record.strip or f"{record.photo}: {record.reason}")
-        return tuple(strips)
 
 
 def seed_everything(seed: int) -> None:

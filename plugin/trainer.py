@@ -7,7 +7,6 @@ more than enough and stopped at the end.
 """
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +18,12 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ..editors import ModelError, SessionError
+from ..editors import MaskeditError, ModelError, SessionError
 from .carrier import EditCarrier
 from .check import check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
-from .edits import SceneEdits, format_duration
+from .dry_run import DryRun, StepCost
+from .edits import SceneEdits
 from .options import MaskeditPipelineConfig
 from .pipeline import MaskeditPipeline, seed_everything
 from .ranks import Ranks, check_ranks, find_start_together, follow_first, meets, plain_keys
@@ -274,19 +274,14 @@ class MaskeditTrainer(Trainer):
                     release_session(self._session.root)
 
     def _dry_run(self) -> None:
-        started = time.monotonic()
-        count = self.config.pipeline.dry_run
-        strips = self.pipeline.dry_run(count)
-        spent = (time.monotonic() - started) / len(strips)
-        schedule = self._session_edits.schedule
-        planned = schedule.planned(self._edit_steps)
-        for strip in strips:
-            CONSOLE.print(f"  {strip}")
-        CONSOLE.print(
-            f"Dry run: {len(strips)} of {schedule.views} views edited, strips (before | mask | after) in "
-            f"{self._session.root}. The run itself would make {planned} edits, about "
-            f"{format_duration(spent * planned)} of editing."
-        )
+        # Without the trainer's own `train_iteration`: it answers the viewer and writes the first scene.
+        dry_run = DryRun(self, super().train_iteration)
+        edit = dry_run.edit(self.config.pipeline.dry_run)
+        try:
+            step: StepCost | MaskeditError = dry_run.train()
+        except MaskeditError as error:
+            step = error
+        CONSOLE.print("\n".join(dry_run.describe(edit, step, self._edit_steps)), highlight=False, markup=False)
 
     @property
     def _session_edits(self) -> SceneEdits:
