@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..editors import BrushPairs, InputError, find_pairs, one_line_on_failure, read_pairs, save_image, write_atomic
+from ..editors import BrushPairs, InputError, find_pairs, read_pairs, save_image, write_atomic
 from .blocks import Split
 from .brush_edits import EDITS, BrushEdit, Scope, render_edit
 
@@ -133,8 +133,10 @@ def _read_edit(folder: Path, size: int, multiple: int) -> BrushSet:
     place = folder / "instruction.txt"
     if not (folder / "test").is_dir() or not place.is_file():
         raise InputError(f"{folder} has no {'test' if place.is_file() else 'instruction.txt'}: {_LAYOUT}")
-    with one_line_on_failure(place, hint=_LAYOUT, error=InputError):
+    try:
         instruction = " ".join(place.read_text("utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {place} ({error}): make it a line of text") from error
     train, test = (read_pairs(find_pairs(folder / part), size=size, multiple=multiple) for part in ("train", "test"))
     name = folder.name.replace("_", " ").casefold()
     return BrushSet(

@@ -79,3 +79,6 @@ def test_other_layouts_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "edit" / "test").mkdir()
     with pytest.raises(InputError, match="no pairs in"):
         read_top_bench(tmp_path, size=32, multiple=8)
+    (tmp_path / "edit" / "instruction.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match="make it a line of text"):
+        read_top_bench(tmp_path, size=32, multiple=8)
