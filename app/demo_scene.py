@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from ..bench.blocks import MultiviewTruth, OrbitCamera, make_pairs, orbit_cameras, render, write_multiview, write_video
+from ..bench.scene_methods import SMALL_FIELD
+from ..bench.scene_scores import region_psnrs
 from ..editors import BackboneConfig, EditorName, Image, ModelError, load_image, resize_image
 from .progress import labelled_bar
 from .render_run import RunRenderer
@@ -25,30 +25,6 @@ SCENE = 859
 """A held-out scene of two large blocks that differ in colour and shape, chosen for being easy to see."""
 VIEWS, HELD_OUT, SIZE = 24, 4, 64
 TURNTABLE_ELEVATION, ENLARGED = math.radians(30), 4
-SMALL_FIELD = {
-    "pipeline.datamanager.train-num-rays-per-batch": 384,
-    "pipeline.model.implementation": "torch",
-    "pipeline.model.camera-optimizer.mode": "off",
-    "pipeline.model.max-res": 128,
-    "pipeline.model.num-levels": 8,
-    "pipeline.model.log2-hashmap-size": 13,
-    "pipeline.model.hidden-dim": 32,
-    "pipeline.model.hidden-dim-color": 32,
-    "pipeline.model.use-appearance-embedding": False,
-    "pipeline.model.num-nerf-samples-per-ray": 12,
-    "pipeline.model.num-proposal-samples-per-ray": 24,
-    "pipeline.model.num-proposal-iterations": 1,
-    "pipeline.model.proposal-net-args-list.0.log2-hashmap-size": 12,
-    "pipeline.model.proposal-net-args-list.0.num-levels": 4,
-    "pipeline.model.proposal-net-args-list.0.max-res": 64,
-    "pipeline.model.average-init-density": 0.1,
-    "pipeline.model.proposal-weights-anneal-max-num-iters": 100,
-    "optimizers.fields.optimizer.lr": 0.02,
-    "optimizers.fields.scheduler.lr-final": 0.005,
-    "optimizers.proposal-networks.optimizer.lr": 0.02,
-    "optimizers.proposal-networks.scheduler.lr-final": 0.005,
-}
-"""A radiance field that 64-pixel photos can fill and two CPU cores can train in a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,21 +197,6 @@ def _started(command: Sequence[str], log: Path) -> Iterator[Iterator[str]]:
             raise
     if process.returncode:
         raise ModelError(f"ns-train failed ({last}): see {log}")
-
-
-def region_psnrs(image: Image, truth: Image, changed: Bool[Tensor, "batch 1 height width"]) -> dict[str, float | None]:
-    """PSNR in dB against true pictures where the true edit changes them, elsewhere, and everywhere.
-
-    Errors are averaged over the pixels of all pictures before the logarithm; None = no error, or no pixel. The bench's
-    metrics are others: means over pictures, against other references.
-    """
-    error = (image - truth).pow(2).mean(1, keepdim=True)
-    regions = {"changed": changed, "unchanged": ~changed, "whole": torch.ones_like(changed)}
-    found: dict[str, float | None] = {}
-    for name, region in regions.items():
-        mean = float(error[region].mean()) if bool(region.any()) else 0.0
-        found[f"psnr_{name}"] = -10 * math.log10(mean) if mean > 0 else None
-    return found
 
 
 def measure_scene(truth: MultiviewTruth, before: Image, after: Image) -> dict[str, dict[str, float | None]]:

@@ -1,7 +1,6 @@
 """The demo's scene: one real run of `ns-train maskedit`, what is measured on it, and what happens when it fails."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,11 @@ from maskedit.app.demo_scene import (
     _started,
     describe_scene,
     measure_scene,
-    region_psnrs,
     train_command,
     write_turntable,
 )
 from maskedit.app.report import Clip, Gallery, Table
 from maskedit.editors import BackboneConfig, ModelError
-
-
-def test_errors_count_where_they_are() -> None:
-    truth = torch.full((2, 3, 4, 4), 0.5)
-    changed = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    changed[..., :2] = True
-    image = truth + 0.1 * changed
-    found = region_psnrs(image, truth, changed)
-    assert found["psnr_changed"] == pytest.approx(20, abs=1e-4)
-    assert found["psnr_unchanged"] is None
-    assert found["psnr_whole"] == pytest.approx(20 + 10 * math.log10(2), abs=1e-4)
-    assert region_psnrs(image, truth, torch.zeros_like(changed))["psnr_changed"] is None
 
 
 @pytest.mark.slow
