@@ -10,6 +10,8 @@ import tyro
 from ..bench.foi import FoIBenchConfig, run_foi_bench
 from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
 from ..bench.language import run_language_bench
+from ..bench.scene import SceneBenchConfig, run_scene_bench
+from ..bench.scene_speed import SceneSpeedBenchConfig, run_scene_speed_bench
 from ..bench.speed import SpeedBenchConfig, run_speed_bench
 from ..bench.table import Document, print_table, write_json
 from ..bench.video import VideoBenchConfig, run_video_bench
@@ -18,6 +20,7 @@ from ..editors import BackboneConfig, InputError, LanguageConfig, make_language
 from .models import load_backbone, silence_libraries
 from .pictures import check_output
 from .progress import labelled_bar, waiting
+from .threads import choose_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,47 @@ class LanguageBench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SceneBench:
+    """Scenes edited by Instruct-NeRF2NeRF's loop and by ours, with exact truth; goes on where it was interrupted."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoints edit."""
+    config: Annotated[SceneBenchConfig, tyro.conf.arg(name="")] = field(default_factory=SceneBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        silence_libraries()
+        choose_threads()
+        with labelled_bar() as show:
+            return run_scene_bench(self.checkpoint, self.config, progress=show)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSpeedBench:
+    """Edited views per minute: Instruct-NeRF2NeRF's edit call, one view at a time, against batches of ours."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoint edits; not read with --random-weights."""
+    config: Annotated[SceneSpeedBenchConfig, tyro.conf.arg(name="")] = field(default_factory=SceneSpeedBenchConfig)
+    """What to time."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        silence_libraries()
+        with waiting("timing"):
+            return run_scene_speed_bench(self.checkpoint, self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedBench:
     """The core against diffusers' pipeline, and FoI against InstructPix2Pix: seconds per edit, with random weights."""
 
@@ -148,6 +192,8 @@ Bench: TypeAlias = (
     Annotated[FoIBench, tyro.conf.subcommand("foi")]
     | Annotated[InstructEditBench, tyro.conf.subcommand("instructedit")]
     | Annotated[LanguageBench, tyro.conf.subcommand("language")]
+    | Annotated[SceneBench, tyro.conf.subcommand("scene")]
+    | Annotated[SceneSpeedBench, tyro.conf.subcommand("scene-speed")]
     | Annotated[SpeedBench, tyro.conf.subcommand("speed")]
     | Annotated[VideoBench, tyro.conf.subcommand("video")]
     | Annotated[VideoFieldsBench, tyro.conf.subcommand("video-fields")]

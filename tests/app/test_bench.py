@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def test_foi_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures" / "foi.json"
@@ -70,6 +72,36 @@ def test_a_chat_model_is_looked_for_in_the_model_folder(call: Callable[..., Any]
     assert f"no config.json in {tmp_path / 'mine'}" in done.err
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_scene_bench_writes_its_figures_and_keeps_them(
+    call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "scene.json"
+    small = ["--scenes", 1, "--views", 5, "--held-out", 1, "--size", 16, "--base-steps", 1, "--edit-steps", 40]
+    where = ["--model", ip2p_folder, "--json", target, "--out", tmp_path / "kept"]
+    done = call("bench", "scene", *where, *small, "--methods", "true-edit", "--ip2p.steps", 2)
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    assert document["bench"] == "scene"
+    assert [row["method"] for row in document["rows"]] == ["unedited", "truth", "true-edit"]
+    assert "true-edit" in done.out
+    assert (tmp_path / "kept" / "scene_000" / "true-edit.png").is_file()
+    refused = call("bench", "scene", *where, *small, "--methods", "true-edit", "--ip2p.steps", 3)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "was begun with ip2p" in refused.err
+
+
+def test_scene_speed_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "speed.json"
+    small = ["--size", 64, "--steps", 2, "--rounds", 1, "--batches", 2]
+    done = call("bench", "scene-speed", "--model", ip2p_folder, "--json", target, *small)
+    assert done.code == 0, done.err
+    rows = json.loads(target.read_text())["rows"]
+    assert [(row["method"], row["views"]) for row in rows] == [("in2n", 1), ("ip2p", 2), ("foi", 2)]
+
+
 def test_video_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path) -> None:
     target, sheets = tmp_path / "video.json", tmp_path / "sheets"
     small = ["--clips", 1, "--frames", 3, "--size", 64, "--foi.steps", 2, "--fit.steps", 2, "--transfers", "replace"]
@@ -101,5 +133,5 @@ def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any
 
 
 def test_the_embedded_set_is_what_is_measured_by_default(call: Callable[..., Any]) -> None:
-    for bench in ("foi", "instructedit", "video"):
+    for bench in ("foi", "instructedit", "scene", "video"):
         assert "(default: embedded)" in call("bench", bench, "--help").out
