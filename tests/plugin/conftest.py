@@ -389,8 +389,8 @@ class BallScene:
         for part in points.split(len(points) // 2 + 1):
             yield RayWeights(points=part[:, None], weights=torch.ones(len(part), 1))
 
-    def make_votes(self) -> VoxelVotes:
-        return VoxelVotes(self.ray_weights, device="cpu", resolution=64)
+    def make_votes(self, resolution: int = 64) -> VoxelVotes:
+        return VoxelVotes(self.ray_weights, device="cpu", resolution=resolution)
 
 
 @pytest.fixture
