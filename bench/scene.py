@@ -29,7 +29,7 @@ from ..editors import (
     write_json,
 )
 from .blocks import EditKind, read_multiview
-from .scene_methods import EDIT_PERIOD, METHODS, SceneMethodName
+from .scene_methods import EDIT_PERIOD, FEWEST_VIEWS, METHODS, SceneMethodName
 from .scene_scores import measure_scene, reference_outcome, summarise_scenes
 from .table import Document, Row, make_document
 
@@ -66,7 +66,7 @@ class SceneBenchConfig:
     check_every: int = 40
     """Edit steps from one look at the held-out cameras to the next, at least 1; the time of looking does not count."""
     views: int = 24
-    """Cameras around a scene, at least 4."""
+    """Cameras around a scene; at least 4 must be left for training."""
     held_out: int = 4
     """How many of them training never sees, at least 1."""
     size: int = 64
@@ -76,12 +76,16 @@ class SceneBenchConfig:
     instructedit: InstructEditConfig = field(default_factory=InstructEditConfig)
 
     def __post_init__(self) -> None:
-        bounds = {"scenes": 1, "first": 0, "base_steps": 1, "check_every": 1, "views": 4, "held_out": 1, "size": 16}
+        bounds = {"scenes": 1, "first": 0, "base_steps": 1, "check_every": 1, "held_out": 1, "size": 16}
         for name, least in bounds.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.edit_steps < EDIT_PERIOD or self.edit_steps % EDIT_PERIOD:
             raise ValueError(f"edit_steps must be a multiple of {EDIT_PERIOD}, got {self.edit_steps}")
+        if self.views - self.held_out < FEWEST_VIEWS:
+            raise ValueError(
+                f"views must leave at least {FEWEST_VIEWS} for training, got {self.views} with {self.held_out} held out"
+            )
         for name in ("kinds", "methods"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must name at least one, got none")

@@ -7,16 +7,37 @@ All methods edit as many views in as many training steps, from one checkpoint, w
 - `ip2p`: the same editor as rarely and with as much noise as the methods below, so that what masks are worth can be
   told from what the schedule is worth.
 - `foi`, `instructedit`: four views together every 40 steps; FoI from much noise, as so few edits are made.
+- `foi-...`, `instructedit-lifted`: the same with one thing more that the plugin can do: masks `lifted` into one region
+  of the scene; `protect`, which also holds the scene outside it; noise `anchored` to surfaces; attention `shared` by
+  the views of a batch; edits made beside training (`worker`; what is not made by the end is left out); and `sweeps`
+  over all views at once. `foi-full` lifts, protects, anchors and shares.
 - `true-edit`: the truly edited photos in place of an editor's: the most that any editor can reach in this loop.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ..editors import EditorName, InputError
 
-SceneMethodName = Literal["in2n", "ip2p", "foi", "instructedit", "true-edit"]
+SceneMethodName = Literal[
+    "in2n",
+    "ip2p",
+    "foi",
+    "foi-lifted",
+    "foi-protect",
+    "foi-anchored",
+    "foi-shared",
+    "foi-full",
+    "foi-worker",
+    "foi-sweeps",
+    "instructedit",
+    "instructedit-lifted",
+    "true-edit",
+]
+FEWEST_VIEWS = 4
+"""Views that are edited together."""
 EDIT_PERIOD = 40
 """Edit steps after which all methods have edited as many views."""
 
@@ -59,8 +80,18 @@ class SceneMethod:
     """Whether the truth takes the place of the editor."""
 
 
-_RARE = {"pipeline.edit-rate": EDIT_PERIOD, "pipeline.edit-count": 4, "pipeline.lower-bound": 0.7}
+_RARE = {"pipeline.edit-rate": EDIT_PERIOD, "pipeline.edit-count": FEWEST_VIEWS, "pipeline.lower-bound": 0.7}
 _WHOLE = {"pipeline.editor.ip2p.keep-outside": "paper"}
+_LIFTED = {"pipeline.masks": "lifted"}
+_PROTECTED = {**_LIFTED, "pipeline.protect": True}
+_ANCHORED = {"pipeline.consistency.noise": "anchored"}
+_SHARED = {"pipeline.consistency.share-views": "all"}
+
+
+def _foi(flags: Mapping[str, Any] = MappingProxyType({})) -> SceneMethod:
+    return SceneMethod(editor="foi", flags={**_RARE, **flags})
+
+
 METHODS: Mapping[SceneMethodName, SceneMethod] = {
     "in2n": SceneMethod(
         editor="ip2p",
@@ -74,8 +105,16 @@ METHODS: Mapping[SceneMethodName, SceneMethod] = {
         has_mask=False,
     ),
     "ip2p": SceneMethod(editor="ip2p", flags={**_RARE, **_WHOLE}, has_mask=False),
-    "foi": SceneMethod(editor="foi", flags=_RARE),
+    "foi": _foi(),
+    "foi-lifted": _foi(_LIFTED),
+    "foi-protect": _foi(_PROTECTED),
+    "foi-anchored": _foi(_ANCHORED),
+    "foi-shared": _foi(_SHARED),
+    "foi-full": _foi({**_PROTECTED, **_ANCHORED, **_SHARED}),
+    "foi-worker": _foi({"pipeline.edit-beside": True}),
+    "foi-sweeps": _foi({"pipeline.schedule": "sweeps"}),
     "instructedit": SceneMethod(editor="instructedit", flags=_RARE),
+    "instructedit-lifted": SceneMethod(editor="instructedit", flags={**_RARE, **_LIFTED}),
     "true-edit": SceneMethod(editor="ip2p", flags={**_RARE, **_WHOLE}, has_mask=False, is_true=True),
 }
 

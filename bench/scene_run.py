@@ -148,6 +148,7 @@ class SceneRuns:
             history.append((trainer.edit_step + 1, _psnr_inside(trainer.pipeline, truth)))
         made = _edited_views(trainer)
         figures = {
+            "edited_views": made,
             "seconds_edit": None if method.is_true else editor.seconds_per_view,
             "edits_per_minute": 60 * made / sum(trainer.seconds) if trainer.seconds else None,
             "waited": waited_share(trainer.seconds),
@@ -177,6 +178,8 @@ class SceneRuns:
             "load-dir": self.folder / "runs" / "nerfacto" / _BASE / "nerfstudio_models",
             "max-num-iterations": config.edit_steps,
             "pipeline.editor": editor,
+            # As many edits as by the other schedule, where a method asks for this one.
+            "pipeline.sweep-every": 10 * len(truth.training),
             "pipeline.instructions": tuple(edit.text for edit in truth.edits),
             "pipeline.keywords": tuple(edit.keyword for edit in truth.edits),
             **method.flags,

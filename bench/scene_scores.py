@@ -15,8 +15,10 @@ cameras before the logarithm:
 - `mask_iou`: the masks in which views were edited last against the silhouettes of the edited blocks before and after,
   over the training views that show any of these; a view in which nothing was found counts as an empty mask.
 - `views_without_mask`: share of the views that had their turn and in which nothing was found the last time.
+- `edited_views`: how many edits were made.
 - `seconds_edit`: per edited view, in the editor alone, the finding of masks included and the first batch left out.
-- `edits_per_minute`: edited views per minute of training and editing, all that belongs to them included.
+- `edits_per_minute`: edited views per minute of training and editing, all that belongs to them included. Edits made
+  beside training go on during the looks at held-out cameras, whose time does not count.
 - `waited`: share of that time in which training waited for edits.
 - `steps_to_90`: edit steps until `psnr_inside` had gone 90% of its way, looked at every `check_every` steps.
 - `peak_mib`: most memory, of the device or, on a CPU, of the process, models and nerfstudio included.
@@ -44,7 +46,7 @@ QUALITY = ("psnr_inside", "psnr_outside", "psnr_whole", "psnr_outside_before")
 STEADINESS = ("warp_inside", "warp_whole", "warp_photos_inside", "warp_photos")
 METRICS = (
     *(*QUALITY, *STEADINESS, "mask_iou", "views_without_mask"),
-    *("seconds_edit", "edits_per_minute", "waited", "steps_to_90", "peak_mib", "stopped"),
+    *("edited_views", "seconds_edit", "edits_per_minute", "waited", "steps_to_90", "peak_mib", "stopped"),
 )
 SHARE_OF_WAY = 0.9
 _LEVELS = 255

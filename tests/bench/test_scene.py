@@ -77,6 +77,7 @@ def test_every_method_starts_from_one_scene_and_edits_as_many_views(document: di
         assert kept["psnr_inside"][0] == [0, pytest.approx(start, abs=0.01)]
         assert [step for step, _ in kept["psnr_inside"]] == [0, 20, 40]
         assert kept["psnr_inside"][-1][1] == pytest.approx(row["psnr_inside"])
+        assert row["edited_views"] == kept["edits"]
         assert row["edits_per_minute"] > 0
         assert 0 <= row["waited"] < 1
         assert row["peak_mib"] > 100
@@ -168,7 +169,8 @@ def test_a_folder_of_something_else_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    "options", [{"scenes": 0}, {"first": -1}, {"edit_steps": 60}, {"edit_steps": 0}, {"size": 8}, {"kinds": ()}]
+    "options",
+    [{"scenes": 0}, {"first": -1}, {"edit_steps": 60}, {"edit_steps": 0}, {"size": 8}, {"kinds": ()}, {"views": 7}],
 )
 def test_senseless_settings_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))} must"):

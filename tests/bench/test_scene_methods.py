@@ -47,6 +47,12 @@ def test_the_plugin_has_the_flags_of_every_method(name: Any) -> None:
     assert maskedit_tiny.config.pipeline.model.num_levels == 16
 
 
+def test_together_is_all_that_ties_views() -> None:
+    full = METHODS["foi-full"].flags
+    for name in ("foi", "foi-lifted", "foi-protect", "foi-anchored", "foi-shared"):
+        assert METHODS[name].flags.items() <= full.items()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_edits_a_tenth_of_the_steps(name: Any) -> None:
     flags = METHODS[name].flags
