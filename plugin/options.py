@@ -206,6 +206,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "nothing found": self.nothing_found,
             "reconstruct steps": self.reconstruct_steps,
             "edit beside": self.edit_beside,
+            "scene": self.scene_kind,
             **self.scene_settings(),
             "seed": seed,
         }

@@ -5,7 +5,7 @@ round through the photos is a function of the seed, and the picture a function o
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class MaskeditSplatDataManagerConfig(FullImageDatamanagerConfig):
     _target: type = field(default_factory=lambda: MaskeditSplatDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=_with_points)
     """How the scene's folder is read."""
+    cache_images_type: Literal["uint8", "float32"] = "uint8"
+    """How photos are read; those of the training set are kept in both forms anyway."""
 
 
 class MaskeditSplatDataManager(EditedPhotos, FullImageDatamanager):

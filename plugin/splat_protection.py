@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from gsplat.strategy import DefaultStrategy
 from gsplat.strategy.ops import remove
-from jaxtyping import Bool
-from torch import Tensor
-
-from .splat_lineage import Numbers
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
 
 Region = Bool[Tensor, " gaussians"]
 ROWS, REGION = "rows", "region"
@@ -42,7 +40,7 @@ class RegionStrategy(DefaultStrategy):
         *,
         step: int,
         info: dict[str, Any],
-    ) -> Numbers | None:
+    ) -> Int[Tensor, " descendants"] | None:
         """Densify and cull if it is time to.
 
         Args:
@@ -101,7 +99,7 @@ class FrozenGaussians:
     """
 
     def __init__(
-        self, params: Mapping[str, Tensor], optimizers: Mapping[str, torch.optim.Optimizer], region: Region
+        self, params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer], region: Region
     ) -> None:
         self._values = {name: value.detach()[~region] for name, value in params.items()}
         self._moments = {
@@ -111,7 +109,7 @@ class FrozenGaussians:
 
     @torch.no_grad()
     def put_back(
-        self, params: Mapping[str, Tensor], optimizers: Mapping[str, torch.optim.Optimizer], region: Region
+        self, params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer], region: Region
     ) -> None:
         """Undo what was done outside the region.
 

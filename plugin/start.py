@@ -69,6 +69,9 @@ def continue_in_place(config: Any) -> Any:
     run = source.resolve().parent.parent
     if not EditSession.exists(run) or run == config.get_base_dir().resolve():
         return config
+    # A run of the other kind of scene can't be gone on with; reading its checkpoint says so.
+    if EditSession.open(run / FOLDER).settings.get("scene", "nerfacto") != config.pipeline.scene_kind:
+        return config
     _remove_fresh_folder(config.get_base_dir())
     names = {"timestamp": run.name, "method_name": run.parent.name, "experiment_name": run.parents[1].name}
     return replace(config, output_dir=run.parents[2], **names)

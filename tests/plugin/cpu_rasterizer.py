@@ -16,9 +16,10 @@ from nerfstudio.models import splatfacto
 from torch import Tensor
 
 
-def composite_weights(means2d: Tensor, conics: Tensor, opacities: Tensor, seen: Tensor, depths: Tensor, size: Any) -> Any:
+def composite_weights(
+    means2d: Tensor, conics: Tensor, opacities: Tensor, seen: Tensor, depths: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
     """Share of each Gaussian in each pixel, and the offsets of pixels from centres, whose gradients are of interest."""
-    height, width = size
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2).to(means2d)
     offsets = means2d[None] - pixels[:, None]
@@ -61,7 +62,7 @@ def rasterization(
         means, covars, viewmats, Ks, width, height, 0.3, near_plane, far_plane, rasterize_mode == "antialiased"
     )
     opacities = opacities if compensations is None else opacities * compensations[0]
-    shares, offsets = composite_weights(means2d[0], conics[0], opacities, radii[0] > 0, depths[0], (height, width))
+    shares, offsets = composite_weights(means2d[0], conics[0], opacities, radii[0] > 0, depths[0], height, width)
     if sh_degree is not None:
         away = means - torch.inverse(viewmats)[0, :3, 3]
         colors = (_spherical_harmonics(sh_degree, away, colors) + 0.5).clamp_min(0)

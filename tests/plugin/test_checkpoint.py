@@ -81,13 +81,25 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"_model.gauss_params.means": torch.zeros(5, 3)}, "splatfacto"),
+        ({"_model.gauss_params.means": torch.zeros(5, 3)}, "is a splatfacto scene.*`ns-train maskedit-splat`"),
+        ({"_model.means": torch.zeros(5, 3)}, "is a splatfacto scene"),
         ({"_model.fine_field.mlp.weight": torch.zeros(1)}, "not a nerfacto scene .it holds _model.fine_field"),
     ],
 )
 def test_other_kinds_of_scene_are_named(tmp_path: Path, weights: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         read_checkpoint(write(tmp_path, weights))
+
+
+def test_gaussians_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "splats", {"_model.gauss_params.means": torch.zeros(5, 3)})
+    assert read_checkpoint(path, "splatfacto")["step"] == 7
+    with pytest.raises(ModelError, match=r"is a nerfacto scene and this method edits splatfacto.*`ns-train maskedit`"):
+        read_checkpoint(write(tmp_path / "nerf", NERFACTO), "splatfacto")
+    with pytest.raises(ModelError, match=r"not a splatfacto scene .it holds _model.other.: .*ns-train splatfacto"):
+        read_checkpoint(write(tmp_path / "other", {"_model.other.w": torch.zeros(1)}), "splatfacto")
+    with pytest.raises(InputError, match="of a splatfacto run"):
+        find_checkpoint(tmp_path / "nowhere", scene="splatfacto")
 
 
 def test_weights_of_lpips_are_left_out() -> None:

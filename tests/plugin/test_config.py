@@ -11,9 +11,14 @@ import tyro
 import yaml
 
 from maskedit.editors import EDITORS
-from maskedit.plugin.config import maskedit, maskedit_small, maskedit_tiny
+from maskedit.plugin.config import maskedit, maskedit_small, maskedit_splat, maskedit_tiny
 
-METHODS = {"maskedit": maskedit, "maskedit-small": maskedit_small, "maskedit-tiny": maskedit_tiny}
+METHODS = {
+    "maskedit": maskedit,
+    "maskedit-small": maskedit_small,
+    "maskedit-tiny": maskedit_tiny,
+    "maskedit-splat": maskedit_splat,
+}
 
 
 @cache
@@ -73,6 +78,8 @@ def test_without_a_data_parser_it_is_nerfstudios() -> None:
     ("words", "message"),
     [
         (["--pipeline.edit-rate", "0"], "edit-rate must be at least 1"),
+        (["--pipeline.sweep-every", "0"], "sweep-every must be at least 1"),
+        (["--pipeline.schedule", "cycles"], "sweeps"),
         (["--pipeline.lower-bound", "0.9", "--pipeline.upper-bound", "0.2"], "lower-bound <= upper-bound"),
         (["--pipeline.instructions", "make it red", "--pipeline.keywords", "dog"], "does not occur"),
         (["--pipeline.instructions", "make it red", "--pipeline.strengths", "1", "2"], "one of strengths"),
@@ -105,8 +112,19 @@ def test_defaults_are_those_of_in2n(name: str, steps: int, rays: int, patch: int
     assert config.steps_per_save == 250
 
 
-def test_configs_survive_nerfstudios_yaml() -> None:
-    config = parse("maskedit", "--pipeline.instructions", "make it red", "--pipeline.editor.foi.mask-threshold", "0.7")
+def test_splats_have_the_options_of_splatfacto_and_of_both_schedules() -> None:
+    assert parse("maskedit").pipeline.schedule == "views"
+    words = ("--pipeline.model.sh-degree", "2", "--pipeline.schedule", "views", "--pipeline.edit-rate", "5")
+    pipeline = parse("maskedit-splat", *words, "nerfstudio-data", "--eval-mode", "all").pipeline
+    assert (pipeline.model.sh_degree, pipeline.schedule, pipeline.edit_rate) == (2, "views", 5)
+    assert (pipeline.datamanager.dataparser.eval_mode, pipeline.scene_kind) == ("all", "splatfacto")
+    pipeline = parse("maskedit-tiny", "--pipeline.schedule", "sweeps", "--pipeline.sweep-every", "50").pipeline
+    assert (pipeline.schedule, pipeline.sweep_every, pipeline.scene_kind) == ("sweeps", 50, "nerfacto")
+
+
+@pytest.mark.parametrize("method", ["maskedit", "maskedit-splat"])
+def test_configs_survive_nerfstudios_yaml(method: str) -> None:
+    config = parse(method, "--pipeline.instructions", "make it red", "--pipeline.editor.foi.mask-threshold", "0.7")
     again = yaml.load(yaml.dump(config), Loader=yaml.Loader)
     assert again == config
 

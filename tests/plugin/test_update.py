@@ -1,10 +1,15 @@
 """The schedule of edits: cyclic, counted, and a function of the seed."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from maskedit.editors import InputError
+from maskedit.plugin.checkpoint import read_checkpoint
+from maskedit.plugin.trainer import MaskeditTrainer
 from maskedit.plugin.update import Draw, EditSchedule, seed_for
 
 SCHEDULE = EditSchedule(rate=10, count=1, views=5, lower=0.02, upper=0.98, seed=0)
@@ -116,3 +121,66 @@ def test_each_purpose_has_its_own_seeds() -> None:
 def test_schedules_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(SCHEDULE, **changes)
+
+
+def sweeping(config: Any, folder: Any, steps: int = 8) -> Any:
+    """A run whose sweeps begin at edit steps 0 and 5 and take 2 steps for 4 views."""
+    run = config(folder, schedule="sweeps", sweep_every=5, edit_count=2)
+    run.max_num_iterations, run.steps_per_save = steps, 1
+    return run
+
+
+def newest(trainer: MaskeditTrainer) -> Any:
+    return read_checkpoint(max(trainer.checkpoint_dir.glob("*.ckpt")))
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_run_that_ends_inside_a_sweep_goes_on_inside_it(
+    start: Callable[..., MaskeditTrainer], config: Any, tmp_path: Any, steps: int
+) -> None:
+    whole = start(config=sweeping(config, tmp_path / "whole"))
+    whole.train()
+    assert whole.session is not None
+    turns = [(r.step, r.view, r.sweep) for r in whole.session.records]
+    assert turns == [(s, v, s // 5) for s, v in zip((0, 0, 1, 1, 5, 5, 6, 6), (0, 1, 2, 3) * 2, strict=True)]
+    start(config=sweeping(config, tmp_path / "parts", steps)).train()
+    parts = start(config=sweeping(config, tmp_path / "parts"))
+    parts.train()
+    assert parts.session is not None
+    first, second = newest(whole), newest(parts)
+    assert first["step"] == second["step"] == 10
+    assert all(torch.equal(first["pipeline"][name], second["pipeline"][name]) for name in first["pipeline"])
+    for one, other in zip(whole.session.records, parts.session.records, strict=True):
+        assert one.seed == other.seed
+        assert torch.equal(whole.session.image_of(one), parts.session.image_of(other))
+
+
+def test_an_undo_inside_a_sweep_takes_back_what_this_sweep_has_done(
+    start: Callable[..., MaskeditTrainer], config: Any, tmp_path: Any
+) -> None:
+    # One step into the second sweep: views 0 and 1 show their second edit.
+    trainer = start(config=sweeping(config, tmp_path, steps=6))
+    trainer.train()
+    trainer.step += 1
+    data, session = trainer.pipeline.datamanager, trainer.session
+    assert trainer.undo() == 2
+    for view in range(4):
+        assert torch.equal(data.shown(view), session.image_of(session.records[view]))
+    assert trainer.undo() == 4
+    assert all(torch.equal(data.shown(view), data.original(view)) for view in range(4))
+
+
+def test_rays_of_a_step_in_a_sweep_see_its_edits(
+    start: Callable[..., MaskeditTrainer], config: Any, tmp_path: Any
+) -> None:
+    trainer = start(config=sweeping(config, tmp_path, steps=1))
+    data, seen = trainer.pipeline.datamanager, []
+    draw = data.next_train
+
+    def watch(step: int) -> Any:
+        seen.append([not torch.equal(data.shown(view), data.original(view)) for view in range(4)])
+        return draw(step)
+
+    data.next_train = watch
+    trainer.train()
+    assert seen == [[False] * 4] * 3 + [[True, True, False, False]]
