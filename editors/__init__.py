@@ -55,6 +55,8 @@ from .parts.brush import load_brush as load_brush
 from .parts.brush import read_header as read_header
 from .parts.brush_options import BrushKind as BrushKind
 from .parts.brush_options import BrushRecipe as BrushRecipe
+from .parts.brush_options import BrushStart as BrushStart
+from .parts.brush_options import CaptionSearchConfig as CaptionSearchConfig
 from .parts.brush_options import InstructBrushConfig as InstructBrushConfig
 from .parts.brush_options import VisiiConfig as VisiiConfig
 from .parts.brush_options import WatchConfig as WatchConfig
@@ -128,6 +130,8 @@ if TYPE_CHECKING:
     from .ip2p import IP2P as IP2P
     from .mdp import MDP as MDP
     from .parts.brush import Brush as Brush
+    from .parts.brush_caption import search_caption as search_caption
+    from .parts.brush_clip import ClipScorer as ClipScorer
     from .parts.brush_clip import load_clip as load_clip
     from .parts.brush_learning import BrushProgress as BrushProgress
     from .parts.brush_learning import learn_brush as learn_brush
@@ -167,6 +171,8 @@ _LAZY = {
     "IP2P": ".ip2p",
     "MDP": ".mdp",
     "Brush": ".parts.brush",
+    "search_caption": ".parts.brush_caption",
+    "ClipScorer": ".parts.brush_clip",
     "load_clip": ".parts.brush_clip",
     "BrushProgress": ".parts.brush_learning",
     "learn_brush": ".parts.brush_learning",

@@ -25,10 +25,12 @@ from ..core.errors import InputError, SessionError
 from ..core.files import read_json, write_atomic, write_json
 from ..core.optimize import OptimizeConfig, OptimizeProgress, optimize
 from .brush import Brush, Rows, load_brush
+from .brush_clip import ClipScorer
+from .brush_direction import EditDirection
 from .brush_loss import BrushLoss
 from .brush_options import BrushRecipe, WatchConfig
 from .brush_pairs import BrushPairs
-from .brush_rows import begin_brush
+from .brush_rows import begin_brush, brush_prompt
 
 _HINT = "choose another --out"
 _TIMES_HELD_OUT = 8
@@ -60,6 +62,7 @@ def learn_brush(
     folder: Path | None = None,
     held_out: BrushPairs | None = None,
     watch: WatchConfig | None = None,
+    clip: ClipScorer | None = None,
     report: Callable[[OptimizeProgress], None] | None = None,
     look: Callable[[BrushProgress], None] | None = None,
 ) -> Brush:
@@ -73,11 +76,13 @@ def learn_brush(
         folder: where the state is kept, to go on after an interruption; None = nowhere.
         held_out: pairs that are only measured.
         watch: how often.
+        clip: tells where the edit leads, read where the recipe weighs that; its text encoder is the checkpoint's own.
         report: told of every step's loss, some steps late.
         look: told at the end of every slice.
 
     Raises:
-        InputError: if there is nothing to learn, or the folder cannot be written.
+        InputError: if there is nothing to learn, no CLIP where one is needed, or the folder cannot be written.
+        ModelError: if CLIP does not fit the checkpoint.
         SessionError: if the folder belongs to other pairs or another recipe.
         FloatingPointError: if the loss is not finite.
     """
@@ -85,8 +90,13 @@ def learn_brush(
     start = begin_brush(backbone, recipe, name=name)
     if not start.header.rows:
         raise InputError("expected at least one learned token, got none: pass --rows 1 or more, or a longer text")
+    if recipe.direction_weight and clip is None:
+        raise InputError(
+            f"expected a CLIP for a direction_weight of {recipe.direction_weight:g}, got none: pass --clip NAME, or "
+            "--direction-weight 0"
+        )
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
-        run = _Learning(backbone, start, pairs, recipe, Path(place), held_out, watch or WatchConfig())
+        run = _Learning(backbone, start, pairs, recipe, Path(place), held_out, watch or WatchConfig(), clip)
         return run.go(report, look)
 
 
@@ -102,6 +112,7 @@ class _Learning:
         folder: Path,
         held_out: BrushPairs | None,
         watch: WatchConfig,
+        clip: ClipScorer | None,
     ) -> None:
         self.header = replace(start.header, pairs=len(pairs.names))
         self.recipe, self.folder, self.watch, self.count = recipe, folder, watch, len(pairs.names)
@@ -110,13 +121,26 @@ class _Learning:
 
         def loss_of(some: BrushPairs) -> BrushLoss:
             before, after = some.before.to(device), some.after.to(device)
-            return BrushLoss(backbone, start.header, self.parameters, recipe, before=before, after=after)
+            direction = None
+            if clip is not None and recipe.direction_weight:
+                _, embeds = brush_prompt(start.header, (), backbone)
+                first = start.header.first_row
+                direction = EditDirection(clip, embeds, first_row=first, before=before, after=after)
+            return BrushLoss(
+                backbone, start.header, self.parameters, recipe, before=before, after=after, direction=direction
+            )
 
         self.loss = loss_of(pairs)
         self.check = None if held_out is None else loss_of(held_out)
+        judge = clip.name if clip is not None and recipe.direction_weight else ""
         self.held_out: dict[int, float] = {}
         # The number of steps is left out: a run may be made longer.
-        settings = asdict(recipe) | {"steps": None, "chunk": None, "fingerprint": start.header.fingerprint}
+        settings = asdict(recipe) | {
+            "steps": None,
+            "chunk": None,
+            "fingerprint": start.header.fingerprint,
+            "clip": judge,
+        }
         self.settings = json.loads(json.dumps(settings | {"pairs": _mark(pairs), "held out": _mark(held_out)}))
         self._read()
 

@@ -3,9 +3,11 @@
 InstructBrush (arXiv 2403.18660), section 4.1: the diffusion loss of the pictures after the edit, conditioned on those
 before it. The segments share nothing, so a step takes one draw for each of them in one call of the UNet; each has
 generators of its own, and AdamW treats every number by itself, so that the result is that of one after another.
-Visii (arXiv 2307.14331), section 4.2, learns the same with one embedding, visiting every timestep once.
+Visii (arXiv 2307.14331), section 4.2, learns the same with one embedding, visiting every timestep once, and lets that
+embedding agree with the edit's way in CLIP's space.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +22,10 @@ from ..core.chunking import in_chunks
 from ..core.errors import ModelError
 from ..core.guidance import instruct_guidance
 from ..core.types import Image, Latents
-from .brush import BrushHeader, Rows
+from .brush import EMBEDDING, BrushHeader, Rows
+from .brush_direction import EditDirection
 from .brush_options import BrushRecipe
-from .brush_rows import LearnedRows, brush_prompt, layers_of
+from .brush_rows import LearnedRows, brush_prompt, layers_of, prompt_ids
 
 _MOST_SEGMENTS = 64
 _HALF_PRECISION_SCALE = 1024.0
@@ -65,6 +68,7 @@ class BrushLoss:
         before: Image,
         after: Image,
         only: Sequence[int] | None = None,
+        direction: EditDirection | None = None,
     ) -> None:
         """Encode the pairs once.
 
@@ -76,6 +80,7 @@ class BrushLoss:
             before: one side of the pairs, at a size of whole latent cells.
             after: the other side.
             only: segments that take part; None = all.
+            direction: the edit's way in CLIP's space, read where the recipe weighs it.
 
         Raises:
             ModelError: if the checkpoint predicts neither epsilon nor v.
@@ -88,6 +93,9 @@ class BrushLoss:
             kind = self._scheduler.config.prediction_type
             raise ModelError(f"expected a checkpoint that predicts epsilon or v, got {kind!r}")
         _, self._embeds = brush_prompt(header, (), backbone)
+        self._direction = direction if recipe.direction_weight else None
+        initial = torch.cat([self._embeds, backbone.embed_ids(prompt_ids(("",), backbone))])
+        self._largest = float(initial.max()) if recipe.clip_values else math.inf
         self._only = tuple(range(header.segments)) if only is None else tuple(only)
         self._total = int(self._scheduler.config.num_train_timesteps)
         self._scale = 1.0 if backbone.dtype == torch.float32 else _HALF_PRECISION_SCALE
@@ -113,10 +121,23 @@ class BrushLoss:
 
         losses = torch.cat(in_chunks(go, len(draws.pairs), chunk=self._recipe.chunk)) / self._recipe.batch
         self._remember(step, draws.segments, losses)
+        for total in sums:
+            total.mul_(1 / (self._scale * self._recipe.batch))
+        whole = losses.sum() + self._add_direction(sums)
         # Gradients are known part by part, so that a step needs the memory of one part; this hands them on.
-        factor = 1 / (self._scale * self._recipe.batch)
-        bearer = torch.stack([(value * total).sum() for value, total in zip(values, sums, strict=True)]).sum() * factor
-        return losses.sum() + (bearer - bearer.detach())
+        clipped = (total.clamp(-self._largest, self._largest) for total in sums)
+        bearer = torch.stack([(value * total).sum() for value, total in zip(values, clipped, strict=True)]).sum()
+        return whole + (bearer - bearer.detach())
+
+    def _add_direction(self, sums: Sequence[Tensor]) -> Tensor | float:
+        """The term on the edit's way in CLIP's space; its gradient is added to the only one there is."""
+        if self._direction is None:
+            return 0.0
+        learned = self._parameters[EMBEDDING]
+        term = -self._recipe.direction_weight * self._direction.gain(learned)
+        (gradient,) = torch.autograd.grad(term, [learned])
+        sums[0].add_(gradient)
+        return term.detach()
 
     def _remember(self, step: int, segments: Int[Tensor, " rows"], losses: Float[Tensor, " rows"]) -> None:
         if step < len(self.curve):
@@ -197,5 +218,5 @@ class BrushLoss:
             branches = {"text": predicted, **{name: value.float() for name, value in others.items()}}
             predicted = instruct_guidance(branches, header.guidance_scale, header.image_guidance_scale)
         losses = ((wanted - predicted) ** 2).mean((1, 2, 3))
-        # Visii weighs the noise by 4; its other term is a direction of CLIP.
+        # Visii weighs the noise by 4 against the other term.
         return 4 * losses if self._recipe.kind == "visii" else losses

@@ -15,6 +15,8 @@ BrushKind = Literal["instructbrush", "visii"]
 """The method, and the editor, that a brush belongs to."""
 Learned = Literal["attention", "embedding"]
 """Keys and values of every cross-attention layer, or the hidden states of the text that they are projected from."""
+BrushStart = Literal["text", "phrases", "content"]
+"""Where learning starts: from a given text, phrases that tell the sides apart, or a caption of the pictures after."""
 Kept = Literal["last", "ema", "lowest"]
 """Which tensors become the brush: the last ones, their moving average, or those of the lowest loss of a single step."""
 
@@ -69,6 +71,11 @@ class BrushRecipe:
     """Learned tokens where the initial text is empty, in [0, 75]; else it has as many as the text."""
     include_bos: bool = False
     """Also learn the row of the start token, instead of that of the last token."""
+    direction_weight: float = 0.0
+    """Weight of the agreement of a learned embedding with the edit's way in CLIP's space, at least 0; Visii's is 0.1.
+    Above 0 it needs --clip, one whose text encoder is the checkpoint's."""
+    clip_values: bool = False
+    """Clip every number of a gradient to the largest one of the initial embedding, as Visii does."""
     keep: Kept = "last"
     """Which tensors become the brush: `last`, `ema` or `lowest`, Visii's rule, which picks an almost arbitrary step."""
     ema_decay: float = 0.99
@@ -86,6 +93,10 @@ class BrushRecipe:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate:g}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay:g}")
+        if self.direction_weight < 0:
+            raise ValueError(f"direction_weight must be at least 0, got {self.direction_weight:g}")
+        if self.direction_weight and self.learn != "embedding":
+            raise ValueError(f"direction_weight must be 0 where {self.learn} is learned, got {self.direction_weight:g}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay:g}")
         if self.guidance_scale is not None and self.guidance_scale <= 1:
@@ -96,6 +107,31 @@ class BrushRecipe:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if self.kind == "visii" and (self.learn != "embedding" or self.segments != 1):
             raise ValueError("kind visii learns one embedding: pass learn embedding and segments 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionSearchConfig:
+    """How a caption of pictures is searched; the defaults are Visii's."""
+
+    tokens: int = 10
+    """Length of the caption, in [1, 75]."""
+    steps: int = 3000
+    """Gradient steps, at least 1."""
+    learning_rate: float = 0.1
+    """Rate of AdamW, above 0; constant."""
+    weight_decay: float = 0.1
+    """Weight decay of AdamW, at least 0."""
+    seed: int = 0
+    """Seed of the tokens it begins with, and of the picture each step looks at."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("tokens", 1, 75), ("steps", 1, 1_000_000)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate:g}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

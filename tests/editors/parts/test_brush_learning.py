@@ -13,10 +13,14 @@ import torch
 
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.errors import InputError, SessionError
+from maskedit.editors.core.optimize import OptimizeConfig, optimize
 from maskedit.editors.parts.brush import Brush, load_brush
+from maskedit.editors.parts.brush_clip import load_clip
 from maskedit.editors.parts.brush_learning import BrushProgress, learn_brush
+from maskedit.editors.parts.brush_loss import BrushLoss
 from maskedit.editors.parts.brush_options import BrushRecipe, WatchConfig
 from maskedit.editors.parts.brush_pairs import BrushPairs
+from maskedit.editors.parts.brush_rows import begin_brush
 
 Pictures = Callable[..., torch.Tensor]
 RECIPE = BrushRecipe(init_text="turn red into blue", segments=2, steps=6, guidance_scale=2.0, image_guidance_scale=1.2)
@@ -71,6 +75,7 @@ import os, signal, sys, torch
 from maskedit.editors import BackboneConfig
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.brush_learning import learn_brush
+from maskedit.editors.parts.brush_loss import BrushLoss
 from maskedit.editors.parts.brush_options import BrushRecipe, WatchConfig
 from maskedit.editors.parts.brush_pairs import BrushPairs
 model, folder, kill_at = sys.argv[1:]
@@ -127,6 +132,43 @@ def test_a_folder_of_another_run_is_refused(backbone: Backbone, pairs: BrushPair
 def test_nothing_to_learn_is_refused(backbone: Backbone, pairs: BrushPairs) -> None:
     with pytest.raises(InputError, match="at least one learned token"):
         learn_brush(backbone, pairs, BrushRecipe(rows=0), name="b")
+
+
+def test_no_gradient_changes_nothing(backbone: Backbone, pairs: BrushPairs) -> None:
+    """I10: AdamW without weight decay, where the loss is blind to what is learned."""
+    loss = BrushLoss(
+        backbone,
+        (brush := begin_brush(backbone, RECIPE, name="b")).header,
+        {name: rows.clone().requires_grad_() for name, rows in brush.tensors.items()},
+        RECIPE,
+        before=pairs.before,
+        after=pairs.after,
+    )
+    config = OptimizeConfig(steps=1, learning_rate=RECIPE.learning_rate, warmup_steps=0, weight_decay=0.0)
+
+    def blind(step: int, generator: torch.Generator) -> torch.Tensor:
+        return 0 * loss(step, generator)
+
+    optimize(loss._parameters, blind, config)
+    for name, rows in loss._parameters.items():
+        assert torch.equal(rows.detach(), brush.tensors[name]), name
+
+
+def test_a_direction_needs_a_clip_and_is_part_of_the_run(
+    backbone: Backbone, pairs: BrushPairs, clip_folder: Path, tmp_path: Path
+) -> None:
+    recipe = BrushRecipe(
+        kind="visii", learn="embedding", segments=1, init_text="turn red into blue", steps=2, direction_weight=0.1
+    )
+    with pytest.raises(InputError, match=r"expected a CLIP for a direction_weight of 0\.1, got none"):
+        learn_brush(backbone, pairs, recipe, name="b")
+    clip = load_clip(str(clip_folder), device="cpu")
+    towards = learn_brush(backbone, pairs, recipe, name="b", folder=tmp_path, clip=clip)
+    plain = learn_brush(backbone, pairs, replace(recipe, direction_weight=0.0), name="b", clip=clip)
+    assert not equal(towards, plain)
+    clip.name = "another"
+    with pytest.raises(SessionError, match=r"other settings \(clip\)"):
+        learn_brush(backbone, pairs, recipe, name="b", folder=tmp_path, clip=clip)
 
 
 def test_visii_keeps_the_ends_of_its_embedding(backbone: Backbone, pairs: BrushPairs) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from diffusers import DDPMScheduler
 from maskedit.editors.core.attention import attention_control
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.core.errors import ModelError
+from maskedit.editors.parts.brush_clip import load_clip
+from maskedit.editors.parts.brush_direction import EditDirection
 from maskedit.editors.parts.brush_loss import BrushLoss, segment_bounds
 from maskedit.editors.parts.brush_options import BrushRecipe
-from maskedit.editors.parts.brush_rows import LearnedRows, begin_brush, layers_of, segment_of
+from maskedit.editors.parts.brush_rows import LearnedRows, begin_brush, brush_prompt, layers_of, segment_of
 
 Pictures = Callable[..., torch.Tensor]
 RECIPE = BrushRecipe(init_text="turn red into blue", steps=8, guidance_scale=7.5, image_guidance_scale=1.5)
@@ -152,6 +155,49 @@ def test_visii_visits_every_timestep_once(backbone: Backbone, pictures: Pictures
     plain = make(backbone, pictures, replace(recipe, kind="instructbrush"))
     plain._draw = loss._draw  # pyright: ignore[reportAttributeAccessIssue]
     torch.testing.assert_close(step_of(loss), 4 * step_of(plain))
+
+
+VISII = BrushRecipe(
+    kind="visii", learn="embedding", segments=1, init_text="turn red into blue", steps=8, direction_weight=0.1
+)
+
+
+def direction_of(backbone: Backbone, pictures: Pictures, clip_folder: Path) -> EditDirection:
+    brush = begin_brush(backbone, VISII, name="b")
+    _, embeds = brush_prompt(brush.header, (), backbone)
+    clip = load_clip(str(clip_folder), device="cpu")
+    return EditDirection(clip, embeds, first_row=1, before=pictures(3), after=pictures(3, seed=1))
+
+
+def test_visii_adds_the_direction_of_clip(backbone: Backbone, pictures: Pictures, clip_folder: Path) -> None:
+    direction = direction_of(backbone, pictures, clip_folder)
+    plain, whole = make(backbone, pictures, VISII), make(backbone, pictures, VISII, direction=direction)
+    gain = direction.gain(whole._parameters["embedding"])
+    (expected,) = torch.autograd.grad(-0.1 * gain, [whole._parameters["embedding"]])
+    values = [step_of(loss) for loss in (plain, whole)]
+    torch.testing.assert_close(values[1], values[0] - 0.1 * gain.detach(), atol=1e-5, rtol=1e-5)
+    # What is remembered and picked by is the noise alone.
+    torch.testing.assert_close(plain.curve[0], whole.curve[0])
+    for value in values:
+        value.backward()
+    gradients = [loss._parameters["embedding"].grad for loss in (plain, whole)]
+    torch.testing.assert_close(gradients[1] - gradients[0], expected, atol=1e-6, rtol=1e-3)
+    assert expected.abs().max() > 0
+
+
+def test_gradients_are_clipped_number_by_number(backbone: Backbone, pictures: Pictures) -> None:
+    recipe = replace(VISII, direction_weight=0.0, clip_values=True)
+    free, clipped = (make(backbone, pictures, replace(recipe, clip_values=on)) for on in (False, True))
+    largest = float(backbone.embed(["turn red into blue", ""]).max())
+    assert clipped._largest == pytest.approx(largest)
+    clipped._largest = limit = 1e-4
+    values = [step_of(loss) for loss in (free, clipped)]
+    torch.testing.assert_close(*values)
+    for value in values:
+        value.backward()
+    whole, cut = (loss._parameters["embedding"].grad for loss in (free, clipped))
+    assert whole.abs().max() > limit
+    torch.testing.assert_close(cut, whole.clamp(-limit, limit))
 
 
 def test_other_predictions_are_refused(variant: Callable[..., Backbone], pictures: Pictures) -> None:

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from maskedit.editors.parts.brush_options import BrushRecipe, InstructBrushConfig, VisiiConfig, WatchConfig
+from maskedit.editors.parts.brush_options import (
+    BrushRecipe,
+    CaptionSearchConfig,
+    InstructBrushConfig,
+    VisiiConfig,
+    WatchConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,11 +27,32 @@ from maskedit.editors.parts.brush_options import BrushRecipe, InstructBrushConfi
         ({"image_guidance_scale": 0.5}, "image_guidance_scale must be at least 1, got 0.5"),
         ({"chunk": 0}, "chunk must be at least 1, got 0"),
         ({"kind": "visii"}, "learns one embedding"),
+        ({"direction_weight": -0.1, "learn": "embedding"}, "direction_weight must be at least 0, got -0.1"),
+        ({"direction_weight": 0.1}, "direction_weight must be 0 where attention is learned, got 0.1"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BrushRecipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tokens": 0}, r"tokens must be in \[1, 75\], got 0"),
+        ({"steps": 0}, "steps must be in"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1"),
+    ],
+)
+def test_a_search_out_of_range_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CaptionSearchConfig(**values)
+
+
+def test_a_search_is_visiis() -> None:
+    config = CaptionSearchConfig()
+    assert (config.tokens, config.steps, config.learning_rate, config.weight_decay) == (10, 3000, 0.1, 0.1)
 
 
 def test_the_defaults_are_the_papers() -> None:
