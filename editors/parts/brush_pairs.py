@@ -18,6 +18,16 @@ from ..core.images import fit_size, load_image, pad_to_multiple, resize_image
 from ..core.types import Image
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+_LOOKED_AT = 48
+"""Longest side in pixels of the copies that are compared."""
+_MOST_SHIFT = 0.2
+"""Farthest shift that is looked for, as a share of the shorter side."""
+_HARDLY_CHANGED = 0.003
+"""Lack of correlation below which nothing tells an edit from a move."""
+_NEARLY_EQUAL = 0.9
+"""Correlation at which a moved picture shows what the other one does."""
+_SHARE_LEFT = 0.3
+"""Of what a picture that lies still lacks of it, the most that a moved one may lack."""
 _LAYOUT = "expected pairs 0_0.png (before) and 0_1.png (after), 1_0.png and 1_1.png, ..."
 
 
@@ -94,16 +104,17 @@ def match_pairs(before: Path, after: Path) -> tuple[PairFiles, ...]:
     return tuple(PairFiles(name=n, before=first[n], after=second[n]) for n in sorted(first, key=_natural))
 
 
-def read_pairs(files: Sequence[PairFiles], *, size: int, multiple: int) -> BrushPairs:
+def read_pairs(files: Sequence[PairFiles], *, size: int, multiple: int, aligned: bool = True) -> BrushPairs:
     """Read pairs and bring them to the size of a model; neither cropped nor mirrored, which would tell another edit.
 
     Args:
         files: which.
         size: longest side in pixels.
         multiple: sides become multiples of it, by repeating the right and bottom edges.
+        aligned: refuse pairs of which one picture is clearly the other one shifted or mirrored.
 
     Raises:
-        InputError: if the sizes within a pair differ, or those of two pairs in proportion.
+        InputError: if the sizes within a pair differ, those of two pairs in proportion, or the frames of a pair.
     """
     before: list[Image] = []
     after: list[Image] = []
@@ -115,6 +126,8 @@ def read_pairs(files: Sequence[PairFiles], *, size: int, multiple: int) -> Brush
                 f"pair {pair.name!r} is unequal, {width}x{height} pixels before and {other_width}x{other_height} "
                 "after: give both the same size and frame"
             )
+        if aligned:
+            _require_one_frame(pair.name, *sides)
         target = fit_size(height, width, longest=size)
         ready = [pad_to_multiple(resize_image(side, *target), multiple) for side in sides]
         if before and ready[0].shape != before[0].shape:
@@ -127,6 +140,69 @@ def read_pairs(files: Sequence[PairFiles], *, size: int, multiple: int) -> Brush
     if not files:
         raise InputError("expected at least one pair, got none: name a folder with pictures before and after")
     return BrushPairs(names=tuple(pair.name for pair in files), before=torch.cat(before), after=torch.cat(after))
+
+
+def find_misalignment(
+    before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]
+) -> tuple[int, int, bool] | None:
+    """How one picture of a pair would have to be moved to show what the other does; None where it need not be.
+
+    Small gray copies are compared by the correlation of what they share. A pair counts as misaligned only where a move
+    makes them nearly equal and lying still does not, so that no edit of the picture itself is taken for one.
+
+    Args:
+        before: one picture.
+        after: the other, of the same size.
+
+    Returns:
+        Pixels right and down, about, and whether it is mirrored from left to right.
+    """
+    height, width = before.shape[-2:]
+    target = fit_size(height, width, longest=_LOOKED_AT)
+    first, second = (resize_image(side, *target).mean(1)[0] for side in (before, after))
+    still = _correlation(first, second)
+    if 1 - still < _HARDLY_CHANGED:
+        return None
+    most = max(1, round(_MOST_SHIFT * min(target)))
+    best, move = still, (0, 0, False)
+    for mirrored in (False, True):
+        turned = second.flip(-1) if mirrored else second
+        for down in range(-most, most + 1):
+            for right in range(-most, most + 1):
+                found = _correlation(_shared(first, down, right), _shared(turned, -down, -right))
+                if found > best:
+                    best, move = found, (right, down, mirrored)
+    if best < _NEARLY_EQUAL or 1 - best > _SHARE_LEFT * (1 - still):
+        return None
+    scale = width / target[1]
+    return round(-move[0] * scale), round(-move[1] * scale), move[2]
+
+
+def _shared(picture: Float[Tensor, "height width"], down: int, right: int) -> Float[Tensor, "part_height part_width"]:
+    """What is left of a picture when the first rows and columns are cut, or the last ones for negative numbers."""
+    height, width = picture.shape
+    return picture[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+
+
+def _correlation(one: Float[Tensor, "height width"], other: Float[Tensor, "height width"]) -> float:
+    """Of gray values; 0 where one of them has no detail."""
+    first, second = (each - each.mean() for each in (one, other))
+    lengths = first.norm() * second.norm()
+    return 0.0 if lengths < 1e-6 * first.numel() else float((first * second).sum() / lengths)
+
+
+def _require_one_frame(
+    name: str, before: Float[Tensor, "1 3 height width"], after: Float[Tensor, "1 3 height width"]
+) -> None:
+    move = find_misalignment(before, after)
+    if move is None:
+        return
+    right, down, mirrored = move
+    how = "mirrored" if mirrored else f"about {right} pixels to the right and {down} down"
+    raise InputError(
+        f"pair {name!r} is misaligned, the picture after shows the one before {how}: crop both to the same frame, or "
+        "pass --no-aligned where that is the edit"
+    )
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -18,6 +18,8 @@ from torch import Tensor
 from ..core.errors import InputError
 from ..core.types import Image
 
+PhraseSearch = Literal["independent", "chain"]
+"""How the candidates of a side are searched: each by itself, or each as what best goes on from those before it."""
 Sensitivity = Literal["relative", "cosine"]
 """How a phrase's two similarities are compared: their difference, as a share of its own side's or as it is."""
 SHIPPED = Path(str(files("maskedit.editors.parts"))) / "vocabulary.txt"
@@ -38,8 +40,11 @@ class PhraseConfig:
     """How the initial text is found; the defaults are InstructBrush's, section 4.2, but for the sensitivity."""
 
     vocabulary: Path | None = None
-    """File of phrases, one in a line or parted by commas, # begins a comment; None = the one that is part of
-    maskedit."""
+    """File of phrases, one in a line or parted by commas, # begins a comment; None = what the CLIP brings along, or
+    the one that is part of maskedit."""
+    search: PhraseSearch = "independent"
+    """`independent` = the phrases closest to a side; `chain` = greedily, the phrase that best continues those already
+    chosen, as clip-interrogator builds its captions."""
     candidates: int = 5
     """m: phrases closest to each side that are compared, at least 1."""
     sensitivity: Sensitivity = "relative"
@@ -99,7 +104,14 @@ def read_vocabulary(path: Path | None = None) -> tuple[str, ...]:
     return phrases
 
 
-def find_phrases(before: Image, after: Image, scorer: PhraseScorer, config: PhraseConfig | None = None) -> FoundPhrases:
+def find_phrases(
+    before: Image,
+    after: Float[Tensor, "batch2 3 height2 width2"],
+    scorer: PhraseScorer,
+    config: PhraseConfig | None = None,
+    *,
+    known: Sequence[str] = (),
+) -> FoundPhrases:
     """The phrases that tell the pictures after an edit from those before it, and the text they make.
 
     Source: InstructBrush, section 4.2, Eq. 6 and 7.
@@ -112,14 +124,18 @@ def find_phrases(before: Image, after: Image, scorer: PhraseScorer, config: Phra
         after: pictures of the other.
         scorer: tells how well phrases fit pictures.
         config: the vocabulary, the threshold and the wording.
+        known: phrases to choose from where the settings name no vocabulary; empty = the one that is part of maskedit.
 
     Raises:
         InputError: if the vocabulary cannot be read.
     """
     config = config or PhraseConfig()
-    phrases = read_vocabulary(config.vocabulary)
-    sides = scorer.similarity(before, phrases).float().cpu(), scorer.similarity(after, phrases).float().cpu()
-    found = [_candidates(phrases, own, other, config) for own, other in (sides, sides[::-1])]
+    phrases = tuple(known) if known and config.vocabulary is None else read_vocabulary(config.vocabulary)
+    first_side, second_side = (scorer.similarity(side, phrases).float().cpu() for side in (before, after))
+    found = [
+        _candidates(side, phrases, own, other, scorer, config)
+        for side, own, other in ((before, first_side, second_side), (after, second_side, first_side))
+    ]
     best = [max(side, key=lambda each: each.sensitivity) for side in found]
     first, second = (each.phrase if each.sensitivity > config.threshold else None for each in best)
     text = ""
@@ -131,13 +147,32 @@ def find_phrases(before: Image, after: Image, scorer: PhraseScorer, config: Phra
 
 
 def _candidates(
-    phrases: Sequence[str], own: Float[Tensor, " phrases"], other: Float[Tensor, " phrases"], config: PhraseConfig
+    image: Image,
+    phrases: Sequence[str],
+    own: Float[Tensor, " phrases"],
+    other: Float[Tensor, " phrases"],
+    scorer: PhraseScorer,
+    config: PhraseConfig,
 ) -> tuple[PhraseScore, ...]:
     """The closest phrases of a side with their sensitivities."""
     difference = own - other
     if config.sensitivity == "relative":
         difference = torch.where(own > 0, difference / own.clamp(min=1e-6), 0.0)
-    chosen: list[int] = own.topk(min(config.candidates, len(phrases))).indices.tolist()
+    count = min(config.candidates, len(phrases))
+    chosen: list[int] = own.topk(count).indices.tolist()
+    if config.search == "chain":
+        chosen = _chain(image, phrases, chosen[0], count, scorer)
     return tuple(
         PhraseScore(phrase=phrases[i], similarity=float(own[i]), sensitivity=float(difference[i])) for i in chosen
     )
+
+
+def _chain(image: Image, phrases: Sequence[str], first: int, count: int, scorer: PhraseScorer) -> list[int]:
+    """The closest phrase, and then what makes the closest caption behind those before it, joined by commas."""
+    chosen = [first]
+    while len(chosen) < count:
+        caption = ", ".join(phrases[i] for i in chosen)
+        left = [i for i in range(len(phrases)) if i not in chosen]
+        longer = scorer.similarity(image, [f"{caption}, {phrases[i]}" for i in left])
+        chosen.append(left[int(longer.argmax())])
+    return chosen

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskedit.bench.blocks import make_pairs
 from maskedit.editors.core.errors import InputError
 from maskedit.editors.core.images import save_image
-from maskedit.editors.parts.brush_pairs import BrushPairs, find_pairs, match_pairs, read_pairs
+from maskedit.editors.parts.brush_pairs import BrushPairs, find_misalignment, find_pairs, match_pairs, read_pairs
 
 
 def draw(path: Path, height: int = 16, width: int = 16) -> Path:
@@ -81,3 +82,53 @@ def test_no_pairs_are_refused() -> None:
         BrushPairs(names=(), before=torch.zeros(0, 3, 8, 8), after=torch.zeros(0, 3, 8, 8))
     with pytest.raises(InputError, match="as many pictures after as before"):
         BrushPairs(names=("a",), before=torch.zeros(1, 3, 8, 8), after=torch.zeros(2, 3, 8, 8))
+
+
+def detailed(height: int = 64, width: int = 96) -> torch.Tensor:
+    coarse = torch.rand(1, 3, 10, 15, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+@pytest.mark.parametrize(("right", "down"), [(4, 0), (-8, 6), (0, -10)])
+def test_a_shift_is_found(right: int, down: int) -> None:
+    picture = detailed()
+    found = find_misalignment(picture, picture.roll((down, right), (-2, -1)))
+    assert found is not None
+    assert abs(found[0] - right) <= 2 and abs(found[1] - down) <= 2 and not found[2]
+
+
+def test_a_mirrored_picture_is_found() -> None:
+    assert find_misalignment(detailed(), detailed().flip(-1)) == (0, 0, True)
+
+
+def test_edits_are_no_misalignment() -> None:
+    """Equal pictures, another tone, other colours, a local change, another style, and truly edited blocks."""
+    picture = detailed()
+    local = picture.clone()
+    local[..., 10:40, 20:60] = 0.3
+    noise = torch.rand(picture.shape, generator=torch.Generator().manual_seed(5))
+    edges = (picture - picture.roll(1, -1)).abs()
+    for after in (
+        picture,
+        0.5 * picture**2,
+        picture.flip(1),
+        1 - picture,
+        local,
+        noise,
+        edges,
+        torch.zeros_like(noise),
+    ):
+        assert find_misalignment(picture, after) is None
+    blocks = make_pairs("test", range(16))
+    for row in range(16):
+        assert find_misalignment(blocks.source[row : row + 1], blocks.target[row : row + 1]) is None
+
+
+def test_misaligned_pairs_are_refused_by_name(tmp_path: Path) -> None:
+    for number, shift in enumerate((0, 6)):
+        save_image(detailed(), tmp_path / f"{number}_0.png")
+        save_image(detailed().roll(shift, -1) ** 2, tmp_path / f"{number}_1.png")
+    files = find_pairs(tmp_path)
+    with pytest.raises(InputError, match=r"pair '1' is misaligned, .* about \d pixels to the right and 0 down"):
+        read_pairs(files, size=64, multiple=8)
+    assert read_pairs(files, size=64, multiple=8, aligned=False).names == ("0", "1")

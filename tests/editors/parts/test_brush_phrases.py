@@ -79,6 +79,36 @@ def test_one_side_alone_is_a_choice(vocabulary: Path) -> None:
     assert find_phrases(*sides, ColourScorer(), PhraseConfig(**values, one_sided=True)).text == "make it red"
 
 
+class WordScorer:
+    """Likes captions by the letters they share with what it looks for, once each."""
+
+    def similarity(self, image: torch.Tensor, phrases: Sequence[str]) -> torch.Tensor:
+        wanted = "abcdef" if image.mean() < 0.5 else "ghi"
+        return torch.tensor([len(set(phrase) & set(wanted)) / (1 + 0.1 * len(phrase)) for phrase in phrases])
+
+
+def test_a_chain_goes_on_with_what_is_still_missing() -> None:
+    """The second closest phrase says what the first one said; the chain takes the one that adds to it."""
+    known = ("abcd", "abc", "ef", "ghi")
+    sides = (plain(0.1, 0.1, 0.1), plain(0.9, 0.9, 0.9))
+    found = {
+        search: find_phrases(*sides, WordScorer(), PhraseConfig(candidates=2, search=search), known=known).before
+        for search in ("independent", "chain")
+    }
+    assert [each.phrase for each in found["independent"]] == ["abcd", "abc"]
+    assert [each.phrase for each in found["chain"]] == ["abcd", "ef"]
+    own = float(WordScorer().similarity(sides[0], ["ef"])[0])
+    assert found["chain"][1].similarity == pytest.approx(own), "each is scored by itself"
+
+
+def test_a_named_vocabulary_goes_before_what_a_clip_brings_along(vocabulary: Path) -> None:
+    known = ("green", "gray")
+    found = find_phrases(REDDISH, BLUISH, ColourScorer(), PhraseConfig(candidates=9), known=known)
+    assert {each.phrase for each in found.before} == {*known}
+    named = find_phrases(REDDISH, BLUISH, ColourScorer(), PhraseConfig(vocabulary=vocabulary), known=known)
+    assert named.text == "turn red into blue"
+
+
 def test_the_vocabulary_that_ships() -> None:
     phrases = read_vocabulary()
     assert len(phrases) > 300
