@@ -6,7 +6,8 @@ loss of each segment by step, and strips before | by the brush | after.
 
 import csv
 import io
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -18,6 +19,8 @@ from ..editors import (
     BackboneConfig,
     BrushPairs,
     BrushRecipe,
+    BrushStart,
+    CaptionSearchConfig,
     EditRequest,
     Image,
     InputError,
@@ -33,17 +36,19 @@ from ..editors import (
     find_phrases,
     match_pairs,
     read_header,
+    read_json,
     read_pairs,
     require_models,
     save_image,
     side_by_side,
+    write_json,
 )
 from .models import load_backbone
 from .pictures import check_output, write_text
 from .progress import labelled_bar
 
 if TYPE_CHECKING:
-    from ..editors import Backbone, Brush, BrushProgress
+    from ..editors import Backbone, Brush, BrushProgress, ClipScorer
 
 T = TypeVar("T", bound="BrushLearnCommand")
 _MOST_SHOWN = 4
@@ -73,10 +78,18 @@ class BrushLearnCommand:
     size: int | None = None
     """Longest side in pixels at which pairs are learned; None = the size the checkpoint was trained on."""
     clip: str | None = None
-    """CLIP that finds the initial text among the phrases of a vocabulary: a folder or a hub id such as
-    openai/clip-vit-large-patch14; None = nobody, the text is that of --init-text."""
+    """CLIP that looks at the pairs: `embedded`, a folder or a hub id such as openai/clip-vit-large-patch14; None =
+    none."""
+    start: BrushStart | None = None
+    """Where learning starts: `text` = from --init-text, `phrases` = from two of a vocabulary that tell the sides apart,
+    `content` = from a caption of the pictures after, the last two by --clip; None = `text` where there is one or no
+    CLIP, else `phrases`, or `content` for Visii."""
     phrases: PhraseConfig = field(default_factory=PhraseConfig)
-    """How the initial text is found; read with --clip."""
+    """How phrases are found."""
+    caption: CaptionSearchConfig = field(default_factory=CaptionSearchConfig)
+    """How a caption is searched."""
+    aligned: bool = True
+    """Refuse pairs of which one picture is the other one shifted or mirrored, which is hardly ever the edit."""
     preview: bool = True
     """Make a strip before | by the brush | after at the end of every slice."""
     preset: BrushPresetName | None = None
@@ -94,7 +107,16 @@ class BrushLearnCommand:
         if name not in BRUSH_PRESETS:
             return cls()
         preset = BRUSH_PRESETS[name]
-        return cls(preset=name, checkpoint=preset.checkpoint, recipe=preset.recipe, watch=preset.watch)
+        return cls(preset=name, **{field.name: getattr(preset, field.name) for field in fields(preset)})
+
+    @property
+    def begins_with(self) -> BrushStart:
+        """Where learning starts, decided."""
+        if self.start is not None:
+            return self.start
+        if self.recipe.init_text or self.clip is None:
+            return "text"
+        return "content" if self.recipe.kind == "visii" else "phrases"
 
     @property
     def folder(self) -> Path:
@@ -110,13 +132,20 @@ class BrushLearnCommand:
         require_models(InstructBrushConfig(), self.checkpoint, "instruct-pix2pix", looks=False, reads=False)
         backbone = load_backbone(self.checkpoint)
         backbone.require("instruct-pix2pix", f"{self.recipe.kind}'s learning")
-        every = read_pairs(files, size=self.size or backbone.native_size, multiple=backbone.vae_scale_factor)
+        clip = None
+        if self.clip is not None and (self.begins_with != "text" or self.recipe.direction_weight):
+            from ..editors import load_clip
+
+            place = {"model_dir": self.checkpoint.model_dir, "offline": self.checkpoint.offline}
+            clip = load_clip(self.clip, device=backbone.device, **place)
+        size = self.size or backbone.native_size
+        every = read_pairs(files, size=size, multiple=backbone.vae_scale_factor, aligned=self.aligned)
         shots = len(files) - self.hold_out if self.shots is None else self.shots
         learned, held_out = every.part(slice(0, shots)), None
         if self.hold_out:
             held_out = every.part(slice(len(files) - self.hold_out, len(files)))
-        recipe = self._begin(backbone, learned)
-        brush = self._learn(backbone, learned, held_out, recipe)
+        recipe = self._begin(learned, clip)
+        brush = self._learn(backbone, learned, held_out, recipe, clip)
         brush.save(self.out)
         segments = ", ".join(f"{loss:.4f}" for loss in brush.header.losses)
         print(f"loss by segment, from the cleanest to the noisiest: {segments}")
@@ -137,8 +166,12 @@ class BrushLearnCommand:
             raise InputError("expected --before and --after together, got one of them: pass both folders")
         else:
             files = match_pairs(self.before, self.after)
-        if self.clip is not None and self.recipe.init_text:
-            raise InputError("--clip finds the initial text, and --init-text gives it: pass one of the two")
+        if self.begins_with != "text" and self.recipe.init_text:
+            raise InputError(
+                f"--start {self.begins_with} finds the initial text, and --init-text gives it: pass one of the two"
+            )
+        if self.begins_with != "text" and self.clip is None:
+            raise InputError(f"--start {self.begins_with} looks at the pairs with a CLIP, got none: pass --clip NAME")
         if self.hold_out < 0 or (self.shots is not None and self.shots < 1):
             raise InputError(f"--shots must be at least 1 and --hold-out at least 0, got {self.shots}, {self.hold_out}")
         wanted = (self.shots or 1) + self.hold_out
@@ -148,34 +181,54 @@ class BrushLearnCommand:
             )
         return files
 
-    def _begin(self, backbone: "Backbone", pairs: BrushPairs) -> BrushRecipe:
+    def _begin(self, pairs: BrushPairs, clip: "ClipScorer | None") -> BrushRecipe:
         """Find the initial text, where it is to be found, and tell what is learned from what."""
         recipe, count = self.recipe, len(pairs.names)
         held = f", measured on {self.hold_out} others" if self.hold_out else ""
         print(f"learning from {count} pair{'s' * (count != 1)}{held}, {recipe.steps} steps")
-        if self.clip is not None:
-            from ..editors import load_clip
-
-            place = {"model_dir": self.checkpoint.model_dir, "offline": self.checkpoint.offline}
-            scorer = load_clip(self.clip, device=backbone.device, **place)
-            found = find_phrases(pairs.before, pairs.after, scorer, self.phrases)
-            for side, candidates in (("before", found.before), ("after", found.after)):
-                scores = ", ".join(f"{each.phrase} ({each.sensitivity:+.3f})" for each in candidates)
-                print(f"closest {side} the edit, and how much they tell it: {scores}")
-            recipe = replace(recipe, init_text=found.text)
+        if clip is not None and self.begins_with != "text":
+            recipe = replace(recipe, init_text=self._find_text(pairs, clip))
         if recipe.init_text:
             print(f"initial text: {recipe.init_text!r}")
         else:
             hint = (
-                "nothing told the sides apart" if self.clip is not None else "--init-text gives one, --clip finds one"
+                "--init-text gives one, --clip finds one"
+                if self.begins_with == "text"
+                else "nothing told the sides apart"
             )
             print(f"no initial text ({hint}): learning {recipe.rows} tokens from the empty text")
-        if recipe.kind == "visii":
-            print("visii learns from the noise alone here, without the published direction of CLIP")
         return recipe
 
+    def _find_text(self, pairs: BrushPairs, clip: "ClipScorer") -> str:
+        """The initial text that CLIP finds, or that it found when the same run began."""
+        options = asdict(self.phrases if self.begins_with == "phrases" else self.caption)
+        asked = {"start": self.begins_with, "clip": self.clip, "pairs": [*pairs.names], "options": options}
+        asked = json.loads(json.dumps(asked, default=str))
+        path = self.folder / "start.json"
+        if path.is_file():
+            stored = read_json(path, hint=f"remove {self.folder} to begin anew")
+            if stored.get("asked") == asked:
+                return str(stored["text"])
+        if self.begins_with == "content":
+            from ..editors import search_caption
+
+            text = search_caption(pairs.after, clip, self.caption)
+        else:
+            found = find_phrases(pairs.before, pairs.after, clip, self.phrases, known=clip.phrases)
+            for side, candidates in (("before", found.before), ("after", found.after)):
+                scores = ", ".join(f"{each.phrase} ({each.sensitivity:+.3f})" for each in candidates)
+                print(f"closest {side} the edit, and how much they tell it: {scores}")
+            text = found.text
+        write_json(path, {"asked": asked, "text": text}, hint="choose another --out", error=InputError)
+        return text
+
     def _learn(
-        self, backbone: "Backbone", pairs: BrushPairs, held_out: BrushPairs | None, recipe: BrushRecipe
+        self,
+        backbone: "Backbone",
+        pairs: BrushPairs,
+        held_out: BrushPairs | None,
+        recipe: BrushRecipe,
+        clip: "ClipScorer | None",
     ) -> "Brush":
         from ..editors import learn_brush
 
@@ -197,6 +250,7 @@ class BrushLearnCommand:
                     folder=self.folder,
                     held_out=held_out,
                     watch=self.watch,
+                    clip=clip,
                     report=report,
                     look=look,
                 )

@@ -10,10 +10,12 @@ from .embedded_instructbrush import EMBEDDED_INSTRUCTBRUSH as EMBEDDED_INSTRUCTB
 from .embedded_instructedit import EMBEDDED_INSTRUCTEDIT as EMBEDDED_INSTRUCTEDIT
 from .embedded_ip2p import EMBEDDED_IP2P as EMBEDDED_IP2P
 from .embedded_mdp import EMBEDDED_MDP as EMBEDDED_MDP
+from .embedded_visii import EMBEDDED_VISII as EMBEDDED_VISII
 from .paper_diffedit import PAPER_DIFFEDIT as PAPER_DIFFEDIT
 from .paper_foi import PAPER_FOI as PAPER_FOI
 from .paper_instructbrush import PAPER_INSTRUCTBRUSH as PAPER_INSTRUCTBRUSH
 from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION as PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION
+from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_INIT as PAPER_INSTRUCTBRUSH_WITHOUT_INIT
 from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_TIME as PAPER_INSTRUCTBRUSH_WITHOUT_TIME
 from .paper_instructedit import PAPER_INSTRUCTEDIT as PAPER_INSTRUCTEDIT
 from .paper_ip2p import PAPER_IP2P as PAPER_IP2P
@@ -49,17 +51,21 @@ PRESETS: dict[PresetName, EditPreset] = {
 
 BrushPresetName = Literal[
     "embedded-instructbrush",
+    "embedded-visii",
     "paper-instructbrush",
     "paper-instructbrush-without-time",
     "paper-instructbrush-without-attention",
+    "paper-instructbrush-without-init",
     "paper-visii",
 ]
 
 BRUSH_PRESETS: dict[BrushPresetName, BrushPreset] = {
     "embedded-instructbrush": EMBEDDED_INSTRUCTBRUSH,
+    "embedded-visii": EMBEDDED_VISII,
     "paper-instructbrush": PAPER_INSTRUCTBRUSH,
     "paper-instructbrush-without-time": PAPER_INSTRUCTBRUSH_WITHOUT_TIME,
     "paper-instructbrush-without-attention": PAPER_INSTRUCTBRUSH_WITHOUT_ATTENTION,
+    "paper-instructbrush-without-init": PAPER_INSTRUCTBRUSH_WITHOUT_INIT,
     "paper-visii": PAPER_VISII,
 }
 """Presets of learning by the name the command line uses."""

@@ -30,7 +30,7 @@ def pairs(tmp_path: Path) -> Path:
 def learn(call: Call, ip2p_folder: Path, tmp_path: Path) -> Call:
     """Learn for three steps."""
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object, own: bool = True) -> Any:
         usual = [
             "--model",
             ip2p_folder,
@@ -43,7 +43,8 @@ def learn(call: Call, ip2p_folder: Path, tmp_path: Path) -> Call:
             "--out",
             tmp_path / "b.safetensors",
         ]
-        return call("brush", "learn", *arguments, *usual, "--segments", 2, "--size", 32)
+        segments = ["--segments", 2] if own else []
+        return call("brush", "learn", *usual, *arguments, *segments, "--size", 32)
 
     return run
 
@@ -107,9 +108,55 @@ def test_clip_finds_the_initial_text(learn: Call, pairs: Path, clip_folder: Path
     assert "closest before the edit" in done.out
     text = read_header(tmp_path / "b.safetensors").initial_text
     assert text.startswith("turn ") and f"initial text: {text!r}" in done.out
-    refused = learn(*arguments, "--init-text", "x")
+    again = learn(*arguments, "--phrases.threshold", 0)
+    assert again.code == 0, again.err
+    assert "closest" not in again.out and f"initial text: {text!r}" in again.out
+    refused = learn(*arguments, "--init-text", "x", "--start", "phrases")
     assert refused.code == 2
-    assert "--clip finds the initial text" in refused.err
+    assert "--start phrases finds the initial text" in refused.err
+    alone = learn(pairs, "--start", "content")
+    assert alone.code == 2
+    assert "--start content looks at the pairs with a CLIP, got none" in alone.err
+
+
+def test_visii_starts_from_a_caption_and_follows_the_direction(
+    learn: Call, pairs: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    kind = ["--kind", "visii", "--learn", "embedding", "--segments", 1, "--no-preview"]
+    search = ["--caption.tokens", 3, "--caption.steps", 2]
+    arguments = [pairs, "--clip", clip_folder, *search, "--direction-weight", 0.1, "--clip-values"]
+    done = learn(*arguments, *kind, own=False)
+    assert done.code == 0, done.err
+    header = read_header(tmp_path / "b.safetensors")
+    assert header.initial_text and f"initial text: {header.initial_text!r}" in done.out
+    assert header.recipe["direction_weight"] == 0.1
+    needed = learn(pairs, *kind, "--direction-weight", 0.1, "--out", tmp_path / "c.safetensors", own=False)
+    assert needed.code == 2
+    assert "expected a CLIP for a direction_weight of 0.1" in needed.err
+
+
+def test_where_learning_starts_follows_from_what_is_given() -> None:
+    def begins(*arguments: str) -> str:
+        command = parse(["brush", "learn", "pairs", *arguments])
+        assert isinstance(command, BrushLearnCommand)
+        return command.begins_with
+
+    assert begins() == "text"
+    assert begins("--clip", "a/b") == "phrases"
+    assert begins("--clip", "a/b", "--init-text", "x") == "text"
+    assert begins("--preset", "paper-instructbrush") == "phrases"
+    assert begins("--preset", "paper-instructbrush-without-init") == "content"
+    assert begins("--preset", "paper-visii") == begins("--preset", "embedded-visii") == "content"
+
+
+def test_misaligned_pairs_are_refused_by_name(learn: Call, pairs: Path) -> None:
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 6), size=32, mode="bilinear")
+    save_image(smooth, pairs / "train" / "1_0.png")
+    save_image(smooth.roll(4, -1), pairs / "train" / "1_1.png")
+    done = learn(pairs)
+    assert done.code == 2
+    assert "pair '1' is misaligned" in done.err
+    assert learn(pairs, "--no-aligned", "--no-preview").code == 0
 
 
 def test_what_cannot_be_learned_from_is_one_line(learn: Call, pairs: Path, tmp_path: Path) -> None:
