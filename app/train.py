@@ -28,7 +28,8 @@ class TrainCommand:
     """Where data, state and results live; a gigabyte or two. Give the same folder to go on."""
     part: Part | None = None
     """Train only this part: `instruct` (the InstructPix2Pix checkpoint), `text-to-image`, `inpainting` (starts from the
-    finished text-to-image part) or `segmenter`; None = all of them, one after another."""
+    finished text-to-image part), `segmenter` or `clip` (starts from the installed editor and segmenter); None = all of
+    them, one after another."""
     minutes: float = 9.0
     """Length of this slice. A shard of data that has begun is finished, so it may take a little longer."""
     device: str = "auto"

@@ -15,6 +15,7 @@ from diffusers import (
 from transformers import CLIPTokenizer
 
 from ...editors import PRESET_FILE, Architecture, Backbone, CaptionPreset, CheckpointPreset, FoIPreset, InstructPreset
+from .clip import TrainedClip, export_clip
 from .editor import EditorModel, build_scheduler
 from .segmenter import TrainedSegmenter, export_segmenter
 from .train import Part, Trained
@@ -43,6 +44,7 @@ PART_FOLDERS: dict[Part, str] = {
     "text-to-image": "text-to-image",
     "inpainting": "inpainting",
     "segmenter": "clipseg",
+    "clip": "clip",
 }
 """Name of each part's folder, in an export and in the installed set."""
 
@@ -89,6 +91,8 @@ def export_part(part: Part, trained: Trained, folder: Path) -> Path:
     place = folder / PART_FOLDERS[part]
     if isinstance(trained, TrainedSegmenter):
         export_segmenter(trained, place)
+    elif isinstance(trained, TrainedClip):
+        export_clip(trained, place)
     elif part == "text-to-image":
         export_text_to_image(trained, place)
     elif part == "inpainting":

@@ -1,7 +1,8 @@
 """Trains the embedded set, part by part, in slices that resume.
 
-The editor comes first (autoencoder, pairs, editor); the other parts learn on single views. Where the folder has no
-finished autoencoder, they take the installed set's.
+The editor comes first (autoencoder, pairs, editor); the other parts learn on single views, and CLIP on scenes before
+and after edits. Where the folder has no finished autoencoder, they take the installed set's; CLIP always starts from
+the installed editor and segmenter.
 """
 
 import math
@@ -19,6 +20,7 @@ from transformers import CLIPTokenizer
 from ...editors import OptimizeProgress, SessionError, optimize, write_tensors
 from ..blocks.instructions import vocabulary
 from . import DISK_HINT
+from .clip import ClipRecipe, TrainedClip, train_clip
 from .corpus import CorpusRecipe, encode_corpus, load_corpus, render_corpus
 from .editor import EditorModel, EditorRecipe, build_scheduler, editor_loss, tokenize_corpus
 from .inpainting import InpaintingRecipe, train_inpainting
@@ -31,9 +33,9 @@ from .views import render_views
 _VALIDATION_PICTURES = 256
 _STATISTICS_BATCHES = 32
 Report = Callable[[str], None]
-Part = Literal["instruct", "text-to-image", "inpainting", "segmenter"]
+Part = Literal["instruct", "text-to-image", "inpainting", "segmenter", "clip"]
 """One checkpoint of the set."""
-PARTS: tuple[Part, ...] = ("instruct", "text-to-image", "inpainting", "segmenter")
+PARTS: tuple[Part, ...] = ("instruct", "text-to-image", "inpainting", "segmenter", "clip")
 """In the order in which they are trained."""
 
 
@@ -47,6 +49,7 @@ class EmbeddedRecipe:
     text_to_image: TextToImageRecipe = field(default_factory=TextToImageRecipe)
     inpainting: InpaintingRecipe = field(default_factory=InpaintingRecipe)
     segmenter: SegmenterRecipe = field(default_factory=SegmenterRecipe)
+    clip: ClipRecipe = field(default_factory=ClipRecipe)
 
     def steps(self, part: Part) -> int:
         """Gradient steps of the network a part ends with."""
@@ -55,6 +58,7 @@ class EmbeddedRecipe:
             "text-to-image": self.text_to_image,
             "inpainting": self.inpainting,
             "segmenter": self.segmenter,
+            "clip": self.clip,
         }
         return parts[part].optimize.steps
 
@@ -70,7 +74,7 @@ class TrainedSet:
     """Gradient steps the editor has seen."""
 
 
-Trained: TypeAlias = TrainedSet | TrainedText | TrainedSegmenter
+Trained: TypeAlias = TrainedSet | TrainedText | TrainedSegmenter | TrainedClip
 """A part as it stands; its `step` says how far it is."""
 
 
@@ -93,6 +97,8 @@ def train_part(
     """
     if part == "instruct":
         return train_embedded(recipe, folder, device=device, max_seconds=max_seconds, report=report)
+    if part == "clip":
+        return train_clip(recipe.clip, folder, device=device, max_seconds=max_seconds, report=report)
     end = time.monotonic() + max_seconds
     views = recipe.segmenter.views if part == "segmenter" else recipe.text_to_image.views
     render_views(views, folder, report, device, deadline=end)

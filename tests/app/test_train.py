@@ -18,6 +18,9 @@ TINY = [
     *("--recipe.segmenter.views.shards", 1, "--recipe.segmenter.views.views-per-shard", 8),
     *("--recipe.segmenter.views.image-size", 32, "--recipe.segmenter.optimize.steps", 2),
     *("--recipe.segmenter.vision-width", 32, "--recipe.segmenter.batch-size", 2),
+    *("--recipe.clip.states.shards", 1, "--recipe.clip.states.scenes-per-shard", 4, "--recipe.clip.states.edits", 1),
+    *("--recipe.clip.states.image-size", 32, "--recipe.clip.optimize.steps", 2, "--recipe.clip.batch-scenes", 2),
+    *("--recipe.clip.vision-width", 32, "--recipe.clip.vision-layers", 1, "--no-recipe.clip.from-segmenter"),
 ]
 
 
@@ -33,7 +36,7 @@ def test_training_ends_with_checkpoints_that_load(call: Callable[..., Any], tmp_
     assert second.code == 0, second.err
     assert "step 2 of 2" in second.out
     assert second.out.splitlines()[-1] == "finished"
-    folders = ["clipseg", "inpainting", "instruct-pix2pix", "text-to-image"]
+    folders = ["clip", "clipseg", "inpainting", "instruct-pix2pix", "text-to-image"]
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == folders
     for name, channels in (("instruct-pix2pix", 8), ("text-to-image", 4), ("inpainting", 9)):
         backbone = Backbone.load(BackboneConfig(model=str(tmp_path / "checkpoint" / name), device="cpu"))

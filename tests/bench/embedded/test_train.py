@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from maskedit.bench.embedded.clip import ClipRecipe
+from maskedit.bench.embedded.clip_views import StatesRecipe
 from maskedit.bench.embedded.corpus import CorpusRecipe
 from maskedit.bench.embedded.editor import EditorRecipe
 from maskedit.bench.embedded.inpainting import InpaintingRecipe
@@ -40,6 +42,16 @@ RECIPE = EmbeddedRecipe(
     ),
     inpainting=InpaintingRecipe(batch_size=2, optimize=OPTIMIZE),
     segmenter=SegmenterRecipe(vision_width=16, text_width=32, batch_size=2, views=VIEWS, optimize=OPTIMIZE),
+    clip=ClipRecipe(
+        states=StatesRecipe(shards=1, scenes_per_shard=4, edits=1, image_size=16),
+        vision_width=16,
+        vision_layers=1,
+        text_layers=1,
+        projection=16,
+        from_segmenter=False,
+        batch_scenes=2,
+        optimize=OPTIMIZE,
+    ),
 )
 MOMENT = 1e-3
 """Seconds: enough to begin one step, and less than a step takes."""
@@ -162,7 +174,7 @@ def test_the_other_parts_use_the_sets_own_autoencoder_and_each_other(
     for part in PARTS[1:]:
         train(part)
     states = {path.name for path in tmp_path.glob("*.state")}
-    assert states == {"text_to_image.state", "inpainting.state", "segmenter.state"}
+    assert states == {"text_to_image.state", "inpainting.state", "segmenter.state", "clip.state"}
 
 
 def test_no_part_begins_before_its_views_are_rendered(tmp_path: Path):
