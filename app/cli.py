@@ -51,6 +51,12 @@ COMMANDS = {
         about="Learn an instruction from pairs of pictures before and after an edit.",
         parts={"learn": "BrushLearnCommand", "show": "BrushShowCommand"},
     ),
+    "session": _Entry(
+        module="session",
+        name="SessionCommand",
+        about="Look at the edits of a scene, take them back, or write them to files.",
+        parts={"show": "SessionShowCommand", "undo": "SessionUndoCommand", "export": "SessionExportCommand"},
+    ),
     "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures, a scene and a clip of blocks; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
     "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),

@@ -1,6 +1,13 @@
 """The viewer's controls: they ask, the trainer answers between two steps, and mistakes end nothing."""
 
-from collections.abc import Callable
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +17,8 @@ from nerfstudio.viewer.viewer_elements import ViewerElement
 
 from maskedit.editors import InputError
 from maskedit.plugin import viewer
-from maskedit.plugin.session import EditSession
+from maskedit.plugin.checkpoint import read_checkpoint
+from maskedit.plugin.session import EditSession, Event
 from maskedit.plugin.viewer import EditControls, SteeredRun
 
 
@@ -183,6 +191,37 @@ def test_an_earlier_instruction_can_be_gone_back_to(trainer: Any) -> None:
     assert again.history(6)[-1].describe() == "make the red square white"
 
 
+def test_a_resumed_run_goes_back_again(start: Callable[..., Any], config: Any, paint: Any) -> None:
+    given = config()
+    given.save_only_latest_checkpoint = False
+    editor = paint()
+    trainer = start(editor, config=given)
+
+    def steer(request: Any) -> None:
+        if len(editor.requests) == 2:
+            value = {"instructions": [{"text": "make it green"}]}
+            trainer.requests.put(lambda: trainer.session.add_event(Event(step=3, kind="settings", value=value)))
+        if len(editor.requests) == 3:
+            trainer.requests.put(lambda: trainer.undo(to=3))
+
+    editor.before = steer
+    trainer.train()
+    assert [event.kind for event in trainer.session.events] == ["settings", "undo", "settings"]
+    assert trainer.session.hidden(8) == {2}
+    last = max(trainer.checkpoint_dir.glob("*.ckpt"))
+    expected, texts = read_checkpoint(last)["pipeline"], [r.instructions for r in trainer.session.records]
+    assert texts == [("make the red square white",)] * 2 + [("make it green",), ("make the red square white",)]
+    for path in trainer.checkpoint_dir.glob("*.ckpt"):
+        if path.name > "step-000000004.ckpt":
+            path.unlink()
+    again = start(config=given)
+    assert again.edit_step == 2
+    again.train()
+    found = read_checkpoint(last)["pipeline"]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert [r.instructions for r in again.session.records] == texts
+
+
 def test_nothing_can_be_gone_back_to_before_the_first_edit(trainer: Any) -> None:
     press(trainer, "back")
     trainer.train_iteration(1)
@@ -202,3 +241,138 @@ def test_controls_wait_for_the_run(trainer: Any) -> None:
     with pytest.raises(InputError, match="not begun"):
         _ = trainer.controls.step
     trainer.pipeline.edits = edits
+
+
+SMALL = {
+    "pipeline.datamanager.train-num-rays-per-batch": 128,
+    "pipeline.model.implementation": "torch",
+    "pipeline.model.camera-optimizer.mode": "off",
+    "pipeline.model.max-res": 32,
+    "pipeline.model.num-levels": 4,
+    "pipeline.model.log2-hashmap-size": 10,
+    "pipeline.model.hidden-dim": 16,
+    "pipeline.model.hidden-dim-color": 16,
+    "pipeline.model.num-nerf-samples-per-ray": 8,
+    "pipeline.model.num-proposal-samples-per-ray": 8,
+    "pipeline.model.num-proposal-iterations": 1,
+}
+
+
+@pytest.fixture
+def chromium() -> str:
+    """A browser of this machine."""
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("no browser is installed")
+    return found[0]
+
+
+@pytest.fixture
+def run_on_blocks(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A real `ns-train` on a scene of blocks with the embedded model: its viewer's port, and its session folder."""
+    from maskedit.bench.blocks import make_pairs, write_multiview
+
+    spec = make_pairs("test", [859], kinds={"recolor": 1.0}, references={"plain": 1.0}).specs[0]
+    write_multiview(tmp_path / "data", spec.scene, spec.edits, views=6, held_out=1, size=64)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = {
+        "data": tmp_path / "data",
+        "output-dir": tmp_path / "runs",
+        "experiment-name": "blocks",
+        "timestamp": "run",
+        "vis": "viewer",
+        "viewer.websocket-port": port,
+        "viewer.websocket-host": "127.0.0.1",
+        "machine.device-type": "cpu",
+        "max-num-iterations": 100000,
+        "logging.local-writer.enable": False,
+        "pipeline.reconstruct-steps": 20,
+        "pipeline.edit-rate": 10,
+        "pipeline.lower-bound": 0.7,
+        "pipeline.editor.model": "embedded",
+        "pipeline.editor.foi.steps": 4,
+        **SMALL,
+    }
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    words += ["--pipeline.instructions", "paint the red sphere yellow"]
+    command = [str(Path(sys.executable).with_name("ns-train")), "maskedit-tiny", *words]
+    command += ["nerfstudio-data", "--downscale-factor", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    log = (tmp_path / "train.log").open("w")
+    with log, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment) as process:
+        try:
+            yield port, tmp_path / "runs" / "blocks" / "maskedit-tiny" / "run" / "maskedit_session"
+        finally:
+            process.kill()
+
+
+def wait_until(claim: Callable[[], bool], what: str, seconds: float = 240) -> None:
+    """Look again and again; edits of a busy machine take their time."""
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, f"still waiting until {what}"
+        time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_a_scene_is_edited_from_a_browser(chromium: str, run_on_blocks: tuple[int, Path]) -> None:
+    from playwright.sync_api import Error, expect, sync_playwright
+
+    port, root = run_on_blocks
+
+    def session() -> EditSession:
+        return EditSession.open(root)
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+
+        def is_open() -> bool:
+            try:
+                return page.goto(f"http://127.0.0.1:{port}") is not None
+            except Error:
+                return False
+
+        def click(name: str) -> None:
+            page.get_by_role("button", name=name, exact=True).click()
+
+        wait_until(is_open, "the viewer answers")
+        expect(page.get_by_text("Custom Elements")).to_be_visible(timeout=60000)
+        wait_until((root / "session.json").is_file, "the session has begun")
+
+        row = page.get_by_text("Instruction 1", exact=True).locator("xpath=ancestor::div[.//input][1]")
+        row.locator("input").fill("turn the red sphere blue")
+        click("Apply")
+        wait_until(lambda: bool(session().events), "the instruction is applied")
+        assert session().events[0].value["instructions"][0]["text"] == "turn the red sphere blue"
+        expect(page.get_by_text("turn the red sphere blue").first).to_be_visible(timeout=60000)
+
+        click("Preview the edit")
+        picture = page.locator('img[src^="data:image/jpeg"]')
+        expect(picture).to_be_visible(timeout=240000)
+        # before | mask | after
+        assert picture.evaluate("image => image.naturalWidth / image.naturalHeight") > 2.9
+
+        def edited() -> list[Any]:
+            return [r for r in session().records if r.instructions == ("turn the red sphere blue",) and r.image]
+
+        wait_until(lambda: bool(edited()), "a view is edited")
+        click("Show its last edit")
+        expect(page.get_by_text("last edit of").first).to_be_visible(timeout=240000)
+
+        click("Pause editing")
+        wait_until(lambda: session().events[-1].kind == "pause", "editing is paused")
+        made = len(session().records)
+        click("Undo the last sweep")
+        wait_until(lambda: session().events[-1].kind == "undo", "the sweep is taken back")
+        step = session().events[-1].step
+        assert session().hidden(step)
+        expect(page.get_by_text("edits taken back").first).to_be_visible(timeout=60000)
+        assert len(session().records) == made
+
+        click("Reset photos and scene")
+        wait_until(lambda: session().generation == 1, "the scene is reset")
+        assert session().working_set(0) == {}
+        browser.close()
