@@ -65,7 +65,7 @@ class SceneOutcome:
     masks: Mapping[int, Bool[Tensor, "height width"] | None] | None = None
     """For each training view that had its turn, by its place in the truth: where it was edited the last time; None =
     nothing was found. None for all = the method has no masks."""
-    figures: Mapping[str, float | None] = field(default_factory=dict)
+    figures: Mapping[str, float | int | None] = field(default_factory=dict)
     """What was measured while it ran."""
 
 
