@@ -55,8 +55,6 @@ class MaskeditDataManager(EditedPhotos, VanillaDataManager):
         local_rank: int = 0,
         **kwargs: Any,
     ) -> None:
-        if world_size > 1:
-            raise InputError(f"expected one device, got {world_size}: pass --machine.num-devices 1")
         try:
             super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)  # type: ignore[arg-type]
         except (AssertionError, IndexError, KeyError, OSError, ValueError) as error:

@@ -138,6 +138,11 @@ class MaskeditPipeline(VanillaPipeline):
         assert self.edits is not None
         if ranks.size > 1:
             self.carrier = RankEdits(self.edits, ranks)
+            if self.config.edit_count % ranks.size:
+                report(
+                    f"edits come {self.config.edit_count} at a time, so some of {ranks.size} devices wait for others: "
+                    f"pass --pipeline.edit-count {ranks.size} to keep all of them busy"
+                )
         elif self.config.edit_beside:
             device = self.editor_device
             replica = SceneReplica(self.scene_model, self.datamanager, device)
@@ -178,7 +183,7 @@ class MaskeditPipeline(VanillaPipeline):
         if edit_step >= 0 and not schedule.edits_first:
             self.carrier.run_due(edit_step)
         if edit_step >= 0 and self._protection is not None:
-            self._protection.update(edit_step)
+            self._protection.update(self.edits.session.clock(edit_step))
         seed_everything(seed_for(self._seed, Draw.FORWARD, step))
         outputs = self._model(ray_bundle)
         metrics = self.scene_model.get_metrics_dict(outputs, batch)
