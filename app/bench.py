@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import tyro
 
+from ..bench.brush import BrushBenchConfig, run_brush_bench
 from ..bench.foi import FoIBenchConfig, run_foi_bench
 from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
 from ..bench.language import run_language_bench
@@ -21,6 +22,27 @@ from .models import load_backbone, silence_libraries
 from .pictures import check_output
 from .progress import labelled_bar, waiting
 from .threads import choose_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrushBench:
+    """InstructBrush, its ablations, Visii and InstructPix2Pix on edits that words describe badly; resumes in --out."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal and --out only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoint to learn on and edit with."""
+    config: Annotated[BrushBenchConfig, tyro.conf.arg(name="")] = field(default_factory=BrushBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        check_output(self.config.out, flag="--out")
+        backbone = load_backbone(self.checkpoint, own_pictures=self.config.top_bench is not None)
+        with labelled_bar() as show:
+            return run_brush_bench(backbone, self.config, progress=show)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +211,8 @@ class VideoFieldsBench:
 
 
 Bench: TypeAlias = (
-    Annotated[FoIBench, tyro.conf.subcommand("foi")]
+    Annotated[BrushBench, tyro.conf.subcommand("brush")]
+    | Annotated[FoIBench, tyro.conf.subcommand("foi")]
     | Annotated[InstructEditBench, tyro.conf.subcommand("instructedit")]
     | Annotated[LanguageBench, tyro.conf.subcommand("language")]
     | Annotated[SceneBench, tyro.conf.subcommand("scene")]

@@ -21,6 +21,21 @@ def test_foi_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Pat
     assert str(target) in done.out
 
 
+def test_brush_bench_writes_its_figures(call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path) -> None:
+    target, out = tmp_path / "brush.json", tmp_path / "out"
+    small = ["--edits", "stripes", "--methods", "unedited", "instructbrush", "--shots", 1, "--pairs", 1]
+    steps = ["--test-pairs", 1, "--steps", 1, "--sampling-steps", 2]
+    done = call("bench", "brush", "--model", ip2p_folder, "--json", target, "--out", out, *small, *steps)
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    assert [(row["method"], row["set"]) for row in document["rows"]] == [
+        *(("unedited", "all"), ("instructbrush", "all")),
+        *(("unedited", "local"), ("instructbrush", "local")),
+    ]
+    assert json.loads((out / "figures.json").read_text())["rows"] == document["rows"]
+    assert "instructbrush" in done.out
+
+
 def test_instructedit_bench_writes_its_figures(
     call: Callable[..., Any], sd_folder: Path, clipseg_folder: Path, tmp_path: Path
 ) -> None:
@@ -133,5 +148,5 @@ def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any
 
 
 def test_the_embedded_set_is_what_is_measured_by_default(call: Callable[..., Any]) -> None:
-    for bench in ("foi", "instructedit", "scene", "video"):
+    for bench in ("brush", "foi", "instructedit", "scene", "video"):
         assert "(default: embedded)" in call("bench", bench, "--help").out
