@@ -19,11 +19,11 @@ from .lift_regions import BoxRegion, MarkRegion, UserRegion, read_mark, regions_
 from .lift_rule import FOUND, LiftedRegion, lift_masks
 from .lift_scene import StartScene
 from .lift_store import LiftKey, LiftStore
-from .scene import SceneModel, SceneRenderer
+from .scene import SceneRenderer
 from .session import EditSession
 from .slot import EditView, Settings, as_image, find_masks
 from .update import Draw, seed_for
-from .votes import SceneVotes
+from .votes import SceneVotes, VotedScene
 from .working_set import EditedPhotos
 
 Boxes = tuple[Bool[Tensor, "rows columns"], ...]
@@ -111,7 +111,7 @@ class LiftedMasks:
         key = LiftKey.of(settings, regions_at(self.session, step))
         return key if self._store.is_lifted(key) else None
 
-    def region(self, key: LiftKey, scene: SceneModel) -> SceneVotes:
+    def region(self, key: LiftKey, scene: VotedScene) -> SceneVotes:
         """Votes about a region that is lifted, all instructions together, to be asked about any camera.
 
         Args:
@@ -153,6 +153,7 @@ class LiftedMasks:
             "trust": [each.trust for each in lifted],
         }
         self._store.save(key, [[each.masks[view] for each in lifted] for view in views], region.state(), notes)
+        self.scene.forget()
 
     def _find(
         self, editor: Editor, settings: Settings, key: LiftKey

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import read_checkpoint
+from .model import MaskeditModel
 from .replica import SceneReplica
 from .session import EditSession
 from .working_set import EditedPhotos
@@ -51,13 +52,15 @@ class StartScene:
             replica = SceneReplica(self._model, self._data, self._model.device)
             replica.copy()
             scene: Any = replica.replica
-            state = read_checkpoint(path)
+            state = read_checkpoint(path, None)
             stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
             names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
             scene.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
             # Gaussians are told apart by what training remembers of them.
             scene.restore_training_state(int(state["step"]), state.get("maskedit", {}))
             self._scene = scene.requires_grad_(False).eval()
+            if isinstance(scene, MaskeditModel):
+                scene.stay()
         return self._scene
 
     def forget(self) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..editors import InputError, ModelError
 from .lift_options import ProtectConfig
 from .protect import FieldHold, Held, WatchedField, watched_fields
-from .votes import RayWeights, SceneVotes, VoxelVotes
+from .votes import RayWeights, RememberedRays, SceneVotes, VoxelVotes
 
 Perceptual = Callable[[Float[Tensor, "patches 3 size size"], Float[Tensor, "patches 3 size size"]], Tensor]
 """Distance of patches in [0, 1]; any shape, its mean is the loss."""
@@ -102,7 +102,12 @@ class MaskeditModel(NerfactoModel):
 
     def make_votes(self) -> SceneVotes:
         """Empty votes about this scene."""
-        return VoxelVotes(self.ray_weights, device=self.device, resolution=self.vote_resolution)
+        trace = self._holder.get("rays", self.ray_weights)
+        return VoxelVotes(trace, device=self.device, resolution=self.vote_resolution)
+
+    def stay(self) -> None:
+        """Promise that nothing trains this scene any more, so that its rays may be remembered."""
+        self._holder["rays"] = RememberedRays(self.ray_weights)
 
     def keep_start(self, scene: "MaskeditModel") -> None:
         """Say what the scene was before the first edit, which `protect` holds on to."""

@@ -11,7 +11,6 @@ with alpha = 1 - exp(-sigma delta) and T0 the copy's transmittance. All of it is
 an edit, and hidden places, which nobody knows, are left free: what was behind a removed object may appear.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,14 +43,14 @@ class FieldHold:
     """Compares a field with its copy.
 
     Args:
-        field: of before the first edit; copied, so that nothing changes it.
+        field: of before the first edit; it is kept, and nothing else may train it.
         votes: about the region that may change.
         config: how much.
     """
 
     def __init__(self, field: NerfactoField, votes: VoxelVotes, config: ProtectConfig) -> None:
         # Colours depend on the photo's own embedding while training, so the copy is asked in the same mode.
-        self._field = copy.deepcopy(field).requires_grad_(False).train()
+        self._field = field.requires_grad_(False).train()
         self._region = votes.region(INSIDE, config.margin)
         self._resolution, self._config = votes.resolution, config
 

@@ -23,6 +23,8 @@ from ..editors import InputError
 
 PRIOR = 3.0
 """Rays' worth of votes that a cell takes from its surroundings: a cell that few rays met says little by itself."""
+LOUDEST = 8.0
+"""Most votes of a cell that count for its surroundings."""
 COARSENINGS = 3
 """How often a cell's surroundings double."""
 
@@ -39,6 +41,15 @@ class RayWeights:
 
 TraceRays = Callable[[Cameras], Iterator[RayWeights]]
 """The rays of a camera row by row, some at a time, without gradients; always the same for the same scene."""
+
+
+@runtime_checkable
+class VotedScene(Protocol):
+    """A scene that can be voted about."""
+
+    def make_votes(self) -> "SceneVotes":
+        """Empty votes about it."""
+        ...
 
 
 @runtime_checkable
@@ -72,6 +83,35 @@ class SceneVotes(Protocol):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over the votes of a file."""
         ...
+
+
+class RememberedRays:
+    """Keeps the rays of cameras that are asked about more than once, as far as a budget goes.
+
+    Args:
+        trace: gives a camera's rays, of a scene that nothing changes.
+        budget: bytes that may be kept.
+    """
+
+    def __init__(self, trace: TraceRays, budget: int = 1 << 30) -> None:
+        self._trace, self._left = trace, budget
+        self._kept: dict[int, tuple[Cameras, list[RayWeights]]] = {}
+
+    def __call__(self, camera: Cameras) -> Iterator[RayWeights]:
+        """The rays of a camera; it is known by the object, which must not be changed."""
+        if id(camera) in self._kept:
+            yield from self._kept[id(camera)][1]
+            return
+        parts: list[RayWeights] = []
+        size = 0
+        for rays in self._trace(camera):
+            size += 4 * (rays.points.numel() + rays.weights.numel())
+            if size <= self._left:
+                parts.append(rays)
+            yield rays
+        if size <= self._left:
+            self._left -= size
+            self._kept[id(camera)] = (camera, parts)
 
 
 class VoxelVotes:
@@ -169,7 +209,9 @@ class VoxelVotes:
         A photo has too few rays to meet every cell of a surface, and one wrong mask would decide where it alone does.
         """
         levels = [torch.stack([self._yes, self._all]).view(1, 2, *(3 * [self.resolution]))]
-        for _ in range(COARSENINGS):
+        # A cell with many votes, such as one that a user marked, speaks for itself and no louder for its surroundings.
+        levels.append(8 * F.avg_pool3d(levels[0] / (1 + levels[0][:, 1:] / LOUDEST), 2))
+        for _ in range(COARSENINGS - 1):
             levels.append(8 * F.avg_pool3d(levels[-1], 2))
         share = torch.zeros_like(levels[-1][:, :1])
         for level in reversed(levels):
