@@ -35,7 +35,8 @@ class ConsistencyConfig:
     Larger ones agree better between views and make neighbours in a view more alike."""
     share_views: Literal["none", "all", "references"] = "none"
     """Self-attention of the views of a batch: each its own, to all views of the batch at once (as DGE and TokenFlow
-    have it), or mixed with that to some reference views (GaussCtrl). Needs an --pipeline.edit-count above 1."""
+    have it), or mixed with that to some reference views (GaussCtrl). Needs an --pipeline.edit-count above 1. A
+    checkpoint was not trained to read other views, so look at some edits first: it may leave some views unedited."""
     references: int = 4
     """How many views of a batch are references, at least 1; read with share-views references."""
     own_share: float | None = None

@@ -13,6 +13,7 @@ from maskedit.editors import InputError, Instruction, IP2PConfig, ViewSharing
 from maskedit.plugin.consistency import ConsistencyConfig, ViewTies
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.noise import AnchoredNoise
+from maskedit.plugin.ranks import check_ranks
 from maskedit.plugin.slot import EditView, Settings, batch_request
 from maskedit.plugin.storage import to_bytes
 from maskedit.plugin.update import EditSchedule
@@ -54,6 +55,13 @@ def test_what_cannot_be_done_is_refused_with_the_flag(
 ) -> None:
     with pytest.raises(InputError, match=message):
         config.check(editor, count)
+
+
+def test_views_that_share_attention_are_not_divided_over_devices(config: Any) -> None:
+    made = config(consistency=ConsistencyConfig(share_views="all"))
+    made.machine.device_type, made.machine.num_devices = "cuda", 2
+    with pytest.raises(InputError, match="edits are divided over 2 devices or share attention, not both: pass"):
+        check_ranks(made)
 
 
 def test_what_can_be_done_is_not_refused() -> None:
