@@ -64,12 +64,12 @@ def find_checkpoint(folder: Path, step: int | None = None, scene: SceneKind = "n
     return found[-1]
 
 
-def read_checkpoint(path: Path, scene: SceneKind = "nerfacto") -> dict[str, Any]:
+def read_checkpoint(path: Path, scene: SceneKind | None = "nerfacto") -> dict[str, Any]:
     """Read a checkpoint safely, into main memory.
 
     Args:
         path: the file.
-        scene: the kind it must be of.
+        scene: the kind it must be of; None = any that can be edited.
 
     Raises:
         ModelError: if the file is damaged or not a checkpoint of such a scene.
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path, scene: SceneKind = "nerfacto") -> dict[str, Any]
         ) from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
-    check_scene_kind(path, state["pipeline"], scene)
+    check_scene_kind(path, state["pipeline"], scene or scene_kind_of(state["pipeline"]) or "nerfacto")
     return state
 
 

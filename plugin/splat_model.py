@@ -64,6 +64,8 @@ class MaskeditSplatModel(SplatfactoModel):
         keep their identity.
         """
         self.step = TRAINED
+        # Older versions of splatfacto had the Gaussians' tensors among their own attributes.
+        state_dict = {f"gauss_params.{n}" if n in self.gauss_params else n: v for n, v in state_dict.items()}
         count = len(state_dict["gauss_params.means"])
         for parameter in self.gauss_params.values():
             parameter.grad = None

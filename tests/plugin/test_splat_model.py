@@ -205,6 +205,47 @@ def test_protected_gaussians_stay_to_the_last_bit(start: Start, splats: Any) -> 
     assert inside.any() and all(optimizer.state for optimizer in model.optimizers.values())
 
 
+def upper_half(editor: Any) -> Any:
+    """An editor that finds the upper half of every photo, which all cameras of the toy scene agree on."""
+
+    def find(request: Any) -> tuple[torch.Tensor, ...]:
+        mask = torch.zeros_like(request.image[:, :1])
+        mask[..., : mask.shape[-2] // 2, :] = 1
+        return tuple(mask if each.mask is None else each.mask for each in request.instructions)
+
+    editor.find_masks = find
+    return editor
+
+
+def test_masks_are_lifted_through_gaussians_and_the_rest_is_held(
+    start: Start, splats: Any, paint: Any, tmp_path: Path
+) -> None:
+    def build(folder: Path, steps: int = 8) -> MaskeditTrainer:
+        config = splats(folder, masks="lifted", protect=True)
+        # Small ones, so that few lie on both sides.
+        config.pipeline.model.num_random, config.pipeline.model.random_scale = 150, 1.2
+        config.max_num_iterations = steps
+        return start(upper_half(paint()), config=config)
+
+    whole = build(tmp_path / "whole")
+    whole.train()
+    assert whole.session is not None
+    assert all(record.masks and record.image for record in whole.session.records)
+    region, means = splat_model(whole).training_state()["region"], splat_model(whole).means.detach()
+    assert region.any() and not region.all()
+    assert means[region, 2].mean() > means[~region, 2].mean()
+    before = read_checkpoint(whole.session.start_checkpoint, "splatfacto")["pipeline"]["_model.gauss_params.means"]
+    was_there = (means[:, None] == before).all(dim=-1).any(dim=-1)
+    assert was_there[~region].all() and not was_there[region].any()
+    build(tmp_path / "parts", steps=5).train()
+    parts = build(tmp_path / "parts")
+    parts.train()
+    first, second = checkpoints(whole), checkpoints(parts)
+    for part in ("pipeline", "optimizers", "maskedit"):
+        assert same(first[part], second[part]), part
+    assert pictures(parts) == pictures(whole)
+
+
 def test_the_region_is_part_of_the_checkpoint(start: Start, splats: Any) -> None:
     trainer = start(config=splats())
     model = splat_model(trainer)
@@ -278,8 +319,8 @@ def test_weights_of_any_number_of_gaussians_fit(splats: Any) -> None:
     older = {name.replace("gauss_params.", ""): value for name, value in stored.items()}
     for each in (stored, older):
         assert model_weights(Path("c"), each, expected).keys() == expected.keys()
-    model.load_state_dict({name.removeprefix("_model."): value for name, value in stored.items()}, strict=True)
-    assert model.num_points == 7 and len(model.lineage.numbers) == 7
+        model.load_state_dict({name.removeprefix("_model."): value for name, value in each.items()}, strict=True)
+        assert model.num_points == 7 and len(model.lineage.numbers) == 7
     torn = {**stored, "_model.gauss_params.quats": torch.zeros(8, 4)}
     with pytest.raises(ModelError, match=r"of \[7, 8\] Gaussians"):
         model_weights(Path("c"), torn, expected)
