@@ -5,9 +5,9 @@ Each edit is learned from ten pairs, and from one, and applied to pictures that 
 The methods are those of `brush_methods.py`, the metrics those of `brush_scores.py`; beside them
 
 - `seconds_step`: of learning, the median over slices of a run; `seconds_sample`: the same by the noisy pictures of a
-  step, each of which is one gradient: a step of InstructBrush learns all five parts of the noise range at once. On a
-  CPU these are its own seconds, which do not depend on what else it does.
-- `seconds_edit`: per picture held out, all of an edit at once.
+  step, each of which is one gradient: a step of InstructBrush learns all five parts of the noise range at once.
+- `seconds_edit`: per picture held out, all of an edit at once. On a CPU all three are the process's own seconds, which
+  do not depend on what else runs there.
 - `peak_mib`: most memory while learning, of the device or, on a CPU, of the process; `brush_mib`: the learned file.
 
 As in the paper, ablations learn from the larger number of pairs alone. What was done is kept in `--out`: a run that
