@@ -41,16 +41,19 @@ class SceneReplica:
         )
         self.replica.to(device).requires_grad_(False).eval()
         self._renderer = SceneRenderer(self.replica, data)
-        self.seconds = 0.0
-        """How long all copies took together."""
 
-    def copy(self) -> None:
-        """Bring the replica up to date; on return it depends on nothing that trains."""
+    def copy(self) -> float:
+        """Bring the replica up to date; on return it depends on nothing that trains.
+
+        Returns:
+            Seconds it took; that the training step before was finished first does not count.
+        """
+        wait_for(self.model.device)
         started = time.monotonic()
         copy_model(self.model, self.replica)
         # The devices work off what is queued: without waiting, a training step could overtake the copy.
         wait_for(self.model.device, self._renderer.model.device)
-        self.seconds += time.monotonic() - started
+        return time.monotonic() - started
 
     def render(self, view: int) -> ViewRender:
         """The replica as a camera of the working set sees it."""

@@ -37,8 +37,8 @@ CLOSE_SECONDS = 60.0
 class CopiedScene(Protocol):
     """A copy of the scene that trains."""
 
-    def copy(self) -> None:
-        """Bring it up to date."""
+    def copy(self) -> float:
+        """Bring it up to date; returns the seconds for which training waited."""
         ...
 
     def render(self, view: int) -> ViewRender:
@@ -145,9 +145,7 @@ class EditWorker:
         if settings.is_paused:
             return
         self._raise_error()
-        started = time.monotonic()
-        self.scene.copy()
-        self.waited += time.monotonic() - started
+        self.waited += self.scene.copy()
         next_up, clock = self._queue.popleft(), self.edits.session.clock(step)
         self._job = _Job(waiting=next_up, work=next_up.begin(settings, clock))
         self._idle.clear()

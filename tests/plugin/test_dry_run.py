@@ -64,6 +64,24 @@ def test_a_dry_run_says_what_the_run_will_take(start: Start, capsys: pytest.Capt
         assert re.search(pattern, said), (pattern, said)
 
 
+@pytest.mark.parametrize("options", [{"masks": "lifted"}, {"schedule": "sweeps", "sweep_every": 6}])
+def test_masks_and_schedules_of_all_kinds_are_tried(
+    start: Start, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(dry_run=1, reconstruct_steps=0, **options).train()
+    assert "one training step" in capsys.readouterr().out
+
+
+def test_splats_are_tried(start: Start, splats: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = start(config=splats(dry_run=1, reconstruct_steps=0))
+    before = {name: value.clone() for name, value in trainer.pipeline.state_dict().items()}
+    trainer.train()
+    assert "s, at most" in capsys.readouterr().out
+    after = trainer.pipeline.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
 def test_only_the_warm_edits_count(start: Start, paint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 

@@ -22,7 +22,7 @@ def test_a_replica_renders_what_was_copied_and_no_more(pipeline: Any) -> None:
     replica = SceneReplica(model, pipeline.datamanager, "cpu")
     before = pipeline.renderer.render(1)
     assert not torch.equal(replica.render(1).image, before.image)
-    replica.copy()
+    assert replica.copy() > 0
     for got, expected in zip(vars(replica.render(1)).values(), vars(before).values(), strict=True):
         assert torch.equal(got, expected)
     with torch.no_grad():
@@ -33,7 +33,6 @@ def test_a_replica_renders_what_was_copied_and_no_more(pipeline: Any) -> None:
     replica.copy()
     assert torch.equal(replica.render(1).image, pipeline.renderer.render(1).image)
     assert not torch.equal(replica.render(1).image, before.image)
-    assert replica.seconds > 0
 
 
 def test_a_replica_follows_the_optimised_cameras(pipeline: Any) -> None:
