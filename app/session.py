@@ -80,7 +80,7 @@ class SessionExportCommand:
     compared: bool = False
     """Write each photo beside its edit as well."""
     lossless: bool = False
-    """Write PNGs, whatever the photos were; without it JPEGs stay JPEGs."""
+    """Write every picture as PNG; without it, a JPEG stays one."""
     dataset: bool = False
     """Write the views that were not edited as well, and a transforms.json: a scene for any method of nerfstudio."""
 

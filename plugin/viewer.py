@@ -122,6 +122,7 @@ class EditControls:
 
         def ask(element: object) -> None:
             if self._trainer.training_state == "training":
+                self.status.show_waiting(True)
                 self._trainer.requests.put(lambda: self.carry_out(action))
             else:
                 self.carry_out(action)
@@ -134,6 +135,8 @@ class EditControls:
             action()
         except (MaskeditError, ValueError, OSError, RuntimeError) as error:
             self.status.fail(" ".join(str(error).split()) or type(error).__name__)
+        finally:
+            self.status.show_waiting(not self._trainer.requests.empty())
 
     def add_event(self, event: Event) -> None:
         """Keep what the user asked for, after checking that it can be done."""

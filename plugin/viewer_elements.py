@@ -17,6 +17,8 @@ from PIL import Image as Picture
 from torch import Tensor, nn
 
 JPEG_QUALITY = 90
+PICTURE_WIDTH = 1200
+"""Pixels of a picture in the viewer, at most; its panel is narrower, but can be enlarged by the browser."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$-])")
 
 
@@ -74,9 +76,12 @@ def as_plain(text: str) -> str:
 
 
 def as_markdown(picture: UInt8[Tensor, "height width 3"], alt: str) -> str:
-    """A picture as markdown, with its pixels in the text."""
-    buffer = io.BytesIO()
-    Picture.fromarray(picture.contiguous().numpy()).save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+    """A picture as markdown, with its pixels in the text; small ones are enlarged, large ones made smaller."""
+    buffer, drawn = io.BytesIO(), Picture.fromarray(picture.contiguous().numpy())
+    share = max(1, PICTURE_WIDTH // drawn.width) if drawn.width < PICTURE_WIDTH else PICTURE_WIDTH / drawn.width
+    size = (max(1, round(drawn.width * share)), max(1, round(drawn.height * share)))
+    drawn = drawn.resize(size, Picture.Resampling.NEAREST if share > 1 else Picture.Resampling.LANCZOS)
+    drawn.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return f"![{as_plain(alt)}](data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')})"
 
 

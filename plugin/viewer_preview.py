@@ -104,7 +104,6 @@ class PreviewPanel:
             self._owner.status.say(f"{self.view.value}: {found.reason}")
         else:
             self.picture.content = f"{as_plain(title)}\n\n{as_markdown(overlay_strip(found), title)}"
-            self._owner.status.say(title)
         self._last = found
         if self.in_scene.value:
             self._draw_mask(found)
@@ -124,7 +123,7 @@ class PreviewPanel:
         points = self._owner.pipeline.renderer.render(found.view).points
         inside = points[(found.mask > 127) & torch.isfinite(points).all(dim=-1)]
         self._cloud = viewer.scene.add_point_cloud(
-            CLOUD, inside.numpy() * VIEWER_SCALE, np.array(_RED, dtype=np.uint8), point_size=0.03, point_shape="circle"
+            CLOUD, inside.numpy() * VIEWER_SCALE, np.array(_RED, dtype=np.uint8), point_size=0.06, point_shape="circle"
         )
 
 

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from .viewer_elements import ViewerMarkdown, as_plain
 
-MESSAGES = 4
+MESSAGES = 3
 """Lines that stay visible."""
 
 
@@ -18,6 +18,7 @@ class ViewerStatus:
         self.element = ViewerMarkdown("waiting for the first step")
         self._progress, self._last_edit = "waiting for the first step", ""
         self._messages: deque[str] = deque(maxlen=MESSAGES)
+        self._is_waiting = False
 
     @property
     def text(self) -> str:
@@ -29,6 +30,12 @@ class ViewerStatus:
         CONSOLE.log(escape(line))
         self._last_edit = line
         self._draw()
+
+    def show_waiting(self, is_waiting: bool) -> None:
+        """Tell that something was asked for and is not answered yet."""
+        if is_waiting != self._is_waiting:
+            self._is_waiting = is_waiting
+            self._draw()
 
     def say(self, line: str) -> None:
         """Tell what was done at the user's wish."""
@@ -51,4 +58,5 @@ class ViewerStatus:
     def _draw(self) -> None:
         lines = [f"**{as_plain(self._progress)}**"]
         lines += [as_plain(self._last_edit)] if self._last_edit else []
+        lines += ["*Asked; the answer comes before the next step.*"] if self._is_waiting else []
         self.element.content = "\n\n".join([*lines, *(f"- {each}" for each in self._messages)])

@@ -68,7 +68,9 @@ def test_there_are_no_controls_without_a_viewer(start: Callable[..., Any]) -> No
 def test_nothing_happens_before_the_next_step(trainer: Any) -> None:
     press(trainer, "pause")
     assert trainer.session.events == ()
+    assert "Asked" in trainer.controls.status.text
     trainer.train_iteration(1)
+    assert "Asked" not in trainer.controls.status.text
     assert [(e.kind, e.value) for e in trainer.session.events] == [("pause", True)]
     assert trainer.session.records == ()
     elements = trainer.controls.elements

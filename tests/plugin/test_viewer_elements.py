@@ -53,13 +53,13 @@ def test_plain_text_has_nothing_that_markdown_reads() -> None:
 
 
 def test_a_picture_travels_in_the_text() -> None:
-    picture = torch.full((6, 8, 3), 200, dtype=torch.uint8)
-    text = as_markdown(picture, "a view")
-    assert text.startswith("![a view](data:image/jpeg;base64,")
-    data = base64.b64decode(text.split(",", 1)[1][:-1])
-    shown = np.asarray(Picture.open(io.BytesIO(data)))
-    assert shown.shape == (6, 8, 3)
-    assert abs(int(shown[3, 4, 0]) - 200) <= 2
+    for size, expected in (((6, 8), (900, 1200)), ((10, 700), (10, 700)), ((40, 2400), (20, 1200))):
+        text = as_markdown(torch.full((*size, 3), 200, dtype=torch.uint8), "a view")
+        assert text.startswith("![a view](data:image/jpeg;base64,")
+        data = base64.b64decode(text.split(",", 1)[1][:-1])
+        shown = np.asarray(Picture.open(io.BytesIO(data)))
+        assert shown.shape == (*expected, 3)
+        assert abs(int(shown[3, 4, 0]) - 200) <= 2
 
 
 def test_elements_can_be_hidden_before_a_viewer_makes_them() -> None:

@@ -45,7 +45,7 @@ def test_a_preview_is_shown_and_nothing_else_happens(controls: EditControls) -> 
     controls.elements["view"].value = "2: 2.png"
     press(controls, "preview")
     assert "data:image/jpeg;base64" in controls.preview.picture.content
-    assert "before | mask | after" in controls.status.text.replace("\\", "")
+    assert "before | mask | after" in controls.preview.picture.content.replace("\\", "")
     assert controls.session.records == ()
     assert controls.session.events == ()
     editor = controls.edits._cache.peek(controls.fields.settings)
