@@ -26,6 +26,8 @@ AGREED = 0.75
 """The object's share of votes is this quantile of the shares within what was found."""
 LEAST_REACHED = 0.2
 """And at least this: where photos agree on less, they agree on nothing."""
+LEAST_IN_VIEW = 0.25
+"""The object's share of votes in one view, as part of that in all, under which the view does not show it."""
 LEAST_TRUST = 0.05
 """Agreement below which a photo counts no less."""
 MARK_WEIGHT, MARK_GROWTH = 4.0, 3.0
@@ -70,7 +72,13 @@ def lift_masks(
             _agreement(mask, whole) if weight else 0.0 for mask, whole, weight in zip(found, wholes, trust, strict=True)
         ]
         shares, reached = _vote(make_votes(), cameras, found, trust, marks)
-    masks = tuple(_soften(share / reached - config.threshold, config.softness) for share in shares)
+    scales = [
+        _reached_in_view(share, mask, reached, config.threshold) if weight else reached
+        for share, mask, weight in zip(shares, found, trust, strict=True)
+    ]
+    masks = tuple(
+        _soften(share / scale - config.threshold, config.softness) for share, scale in zip(shares, scales, strict=True)
+    )
     return LiftedRegion(masks=masks, share=reached, trust=tuple(trust))
 
 
@@ -93,6 +101,19 @@ def _vote(
     within = torch.cat([share[mask.cpu() >= FOUND] for share, mask in zip(shares, found, strict=True)])
     alone = 1.0 if any(mark.says_yes for mark, _ in marks) else LEAST_REACHED
     return shares, max(float(np.quantile(within.numpy(), AGREED)) if len(within) else alone, LEAST_REACHED)
+
+
+def _reached_in_view(
+    share: Float[Tensor, "rows columns"], mask: Float[Tensor, "rows columns"], reached: float, threshold: float
+) -> float:
+    """The share that the object reaches in a view, where that is less than elsewhere and it would be lost.
+
+    Where the scene's surface is blurred, votes are too. A photo that was outvoted gains nothing by this.
+    """
+    if float(share.max()) >= threshold * reached:
+        return reached
+    own = float(np.quantile(share[mask.cpu() >= FOUND].numpy(), AGREED))
+    return own if own >= LEAST_IN_VIEW * reached else reached
 
 
 def _agreement(mask: Float[Tensor, "rows columns"], whole: Bool[Tensor, "rows columns"]) -> float:

@@ -77,6 +77,31 @@ def _floor_in_front(ball: Any, camera: Any) -> torch.Tensor:
     return patch.float().view(24, 24)
 
 
+def test_a_view_in_which_the_scene_is_blurred_keeps_its_object(ball: Any, around: Any) -> None:
+    cameras, true = around
+
+    class Blurred:
+        """Votes of which one camera sees a part, as through fog."""
+
+        def __init__(self, share: float) -> None:
+            self.votes, self.share = ball.make_votes(), share
+
+        def add(self, camera: Any, mask: torch.Tensor, *, weight: Any = 1.0) -> None:
+            self.votes.add(camera, mask, weight=weight)
+
+        def project(self, camera: Any) -> torch.Tensor:
+            return self.votes.project(camera) * (self.share if camera is cameras[2] else 1.0)
+
+        def state(self) -> dict[str, torch.Tensor]:
+            return self.votes.state()
+
+        def restore(self, state: Any) -> None:
+            self.votes.restore(state)
+
+    assert overlap(lift_masks(lambda: Blurred(0.4), cameras, true, CONFIG).masks[2], true[2]) > 0.85
+    assert float(lift_masks(lambda: Blurred(0.1), cameras, true, CONFIG).masks[2].max()) < 0.5
+
+
 def test_nothing_found_is_nothing_lifted(ball: Any, around: Any) -> None:
     cameras, true = around
     lifted = lift_masks(ball.make_votes, cameras, [torch.zeros_like(mask) for mask in true], CONFIG)
