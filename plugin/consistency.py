@@ -27,9 +27,10 @@ plane; cameras are scaled into a box of 2 units, so that nothing this far off is
 class ConsistencyConfig:
     """What makes views agree about an edit before the scene averages them."""
 
-    noise: Literal["independent", "anchored"] = "independent"
-    """Start noise of an edit: each view's own, or fixed to the surfaces of the scene, so that all views of a sweep see
-    the same noise on them; each sweep has other noise. What no surface is seen of keeps noise of its own."""
+    noise: Literal["independent", "shared", "anchored"] = "independent"
+    """Start noise of an edit: each view's own, the same picture of noise for all views of a sweep, or fixed to the
+    surfaces of the scene, so that all views of a sweep see the same noise on them (what no surface is seen of keeps
+    noise of its own). Each sweep has other noise."""
     cell: float = 0.25
     """Side of the cells that anchored noise cuts space into, as a share of what a latent pixel covers, in (0, 1].
     Larger ones agree better between views and make neighbours in a view more alike."""
@@ -66,9 +67,9 @@ class ConsistencyConfig:
         Raises:
             InputError: naming the flag to change.
         """
-        if self.noise == "anchored" and not editor.draws_noise:
+        if self.noise != "independent" and not editor.draws_noise:
             raise InputError(
-                f"{editor.name} inverts the picture and draws no noise that could be anchored: pass "
+                f"{editor.name} inverts the picture and draws no noise that could be {self.noise}: pass "
                 "--pipeline.consistency.noise independent or another --pipeline.editor.name"
             )
         if self.share_views == "none":

@@ -82,6 +82,7 @@ class MaskeditPipeline(VanillaPipeline):
             lower=config.lower_bound,
             upper=config.upper_bound,
             seed=seed,
+            shares_noise=config.consistency.noise == "shared",
         )
         masks = self._choose_masks(session, seed, report)
         # Each rank draws rays of its own; what is edited, and how, is the same on all.

@@ -31,6 +31,7 @@ class Draw(IntEnum):
     EDITOR = 3
     SETUP = 4
     ANCHORS = 5
+    SWEEP = 6
 
 
 def seed_for(seed: int, draw: Draw, index: int) -> int:
@@ -75,6 +76,8 @@ class EditSchedule:
     upper: float
     """Highest noise level."""
     seed: int
+    shares_noise: bool = False
+    """Whether all views of a sweep draw the same noise, each sweep another; otherwise every edit draws its own."""
 
     def __post_init__(self) -> None:
         if self.rate < 1:
@@ -137,13 +140,15 @@ class EditSchedule:
         """The edit with a running number."""
         rng = np.random.default_rng(seed_for(self.seed, Draw.NOISE_LEVEL, index))
         low, high = round(self.lower * TRAIN_TIMESTEPS), round(self.upper * TRAIN_TIMESTEPS)
+        sweep = index // self.views
+        own = seed_for(self.seed, Draw.EDITOR, index)
         return EditTurn(
             index=index,
             step=step,
             view=index % self.views,
-            sweep=index // self.views,
+            sweep=sweep,
             noise_level=int(rng.integers(max(1, low), high + 1)) / TRAIN_TIMESTEPS,
-            seed=seed_for(self.seed, Draw.EDITOR, index),
+            seed=seed_for(self.seed, Draw.SWEEP, sweep) if self.shares_noise else own,
         )
 
     def planned(self, steps: int) -> int:

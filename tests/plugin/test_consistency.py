@@ -157,6 +157,18 @@ def test_a_run_ties_the_views_of_each_batch(start: Any, paint: Any) -> None:
         assert (drawn(request) != 0).any()
 
 
+def test_the_views_of_a_sweep_can_share_their_noise(start: Any, paint: Any) -> None:
+    editor = paint()
+    trainer = start(editor, edit_count=2, edit_rate=1, consistency=ConsistencyConfig(noise="shared"))
+    trainer.train()
+    seeds = [seed for request in editor.requests for seed in request.seeds]
+    # Four views make a sweep, and two sweeps differ.
+    assert len(seeds) >= 8
+    assert len(set(seeds[:4])) == len(set(seeds[4:8])) == 1
+    assert seeds[0] != seeds[4]
+    assert [record.seed for record in trainer.session.records] == seeds
+
+
 def test_a_session_goes_on_with_the_same_ties_only(config: Any) -> None:
     settings = [config(consistency=each).pipeline.session_settings(0) for each in (ConsistencyConfig(), ANCHORED)]
     first, second = (each["consistency"] for each in settings)

@@ -184,3 +184,12 @@ def test_rays_of_a_step_in_a_sweep_see_its_edits(
     data.next_train = watch
     trainer.train()
     assert seen == [[False] * 4] * 3 + [[True, True, False, False]]
+
+
+def test_noise_can_be_that_of_the_sweep() -> None:
+    seeds = [turn.seed for turn in all_turns(replace(SCHEDULE, shares_noise=True), 150)]
+    assert len(seeds) == 15
+    assert [len(set(seeds[at : at + 5])) for at in (0, 5, 10)] == [1, 1, 1]
+    assert len(set(seeds)) == 3
+    levels = {turn.noise_level for turn in all_turns(replace(SCHEDULE, shares_noise=True), 50)}
+    assert len(levels) == 5
