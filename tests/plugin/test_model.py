@@ -1,12 +1,13 @@
 """nerfacto without LPIPS, and with the losses of editing."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from maskedit.editors import ModelError
+from maskedit.editors import InputError, ModelError
 from maskedit.plugin.model import MaskeditModel, rays_to_patches
 
 
@@ -127,3 +128,42 @@ def test_missing_lpips_weights_name_the_flag(
 
 def _no_network(*args: object, **kwargs: object) -> object:
     raise OSError("no network")
+
+
+def test_votes_leave_no_trace_in_training(model: MaskeditModel) -> None:
+    from nerfstudio.cameras.cameras import Cameras
+
+    camera = Cameras(torch.eye(4)[None, :3], 4.0, 4.0, 2.0, 1.5, width=4, height=3)
+    model.train()
+    age = model.proposal_sampler._steps_since_update
+    parts = list(model.ray_weights(camera))
+    weights = torch.cat([part.weights for part in parts])
+    assert (len(weights), model.training, model.proposal_sampler._steps_since_update) == (12, True, age)
+    assert 0 <= float(weights.min())
+    assert float(weights.sum(dim=-1).max()) <= 1 + 1e-5
+    again = torch.cat([part.weights for part in model.ray_weights(camera)])
+    assert torch.equal(again, weights)
+
+
+def test_protection_weighs_rays_and_adds_its_loss_while_editing(model: MaskeditModel) -> None:
+    votes = model.make_votes()
+    with pytest.raises(InputError, match="after keep_start"):
+        model.protect(votes)
+    model.keep_start(copy.deepcopy(model))
+    model.protect(votes)
+    assert "protect_loss" not in train_step(model)
+    model.set_editing(True)
+    losses = train_step(model)
+    assert float(losses["protect_loss"].detach()) == 0
+    losses["rgb_loss"].backward()
+    held = [each.grad.abs().mean() for each in model.field.parameters() if each.grad is not None]
+    model.zero_grad()
+    model.protect(None)
+    free_losses = train_step(model)
+    assert "protect_loss" not in free_losses
+    torch.testing.assert_close(free_losses["rgb_loss"], losses["rgb_loss"])
+    free_losses["rgb_loss"].backward()
+    free = [each.grad.abs().mean() for each in model.field.parameters() if each.grad is not None]
+    # No ray meets a region that is nowhere, so each teaches a tenth.
+    torch.testing.assert_close(torch.stack(held), 0.1 * torch.stack(free), rtol=1e-3, atol=1e-9)
+    assert not [name for name in model.state_dict() if "hold" in name or "start" in name]
