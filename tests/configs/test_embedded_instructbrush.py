@@ -8,3 +8,4 @@ def test_guidance_is_the_checkpoints() -> None:
     assert (recipe.guidance_scale, recipe.image_guidance_scale) == (None, None)
     assert EMBEDDED_INSTRUCTBRUSH.checkpoint.model == "embedded"
     assert EMBEDDED_INSTRUCTBRUSH.checkpoint.offline
+    assert (EMBEDDED_INSTRUCTBRUSH.clip, EMBEDDED_INSTRUCTBRUSH.start) == ("embedded", None)
