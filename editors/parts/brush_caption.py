@@ -3,6 +3,7 @@
 Source: Hard Prompts Made Easy (PEZ), arXiv 2302.03668, algorithm 1: soft embeddings are learned, each step is taken
 where their nearest tokens are, and the best tokens met are the caption. Visii (arXiv 2307.14331) starts from one of the
 pictures after an edit, which InstructBrush calls the content-oriented initialisation and leaves out.
+Differs from the paper: only tokens that end a word are taken, so that the caption, read again, is the same tokens.
 """
 
 import math
@@ -29,7 +30,11 @@ def search_caption(image: Image, clip: ClipScorer, config: CaptionSearchConfig |
         clip: judges.
         config: how many tokens, and how long to search.
     """
-    config = config or CaptionSearchConfig()
+    best = _search(image, clip, config or CaptionSearchConfig()).best
+    return " ".join(clip.processor.tokenizer.decode(best.tolist()).split())
+
+
+def _search(image: Image, clip: ClipScorer, config: CaptionSearchConfig) -> "_Search":
     search = _Search(image, clip, config)
     optimize(
         {"soft": search.soft},
@@ -45,7 +50,7 @@ def search_caption(image: Image, clip: ClipScorer, config: CaptionSearchConfig |
             seed=config.seed,
         ),
     )
-    return " ".join(clip.processor.tokenizer.decode(search.best.tolist()).split())
+    return search
 
 
 class _Search:
@@ -55,10 +60,9 @@ class _Search:
         self._clip, self._tokenizer = clip, clip.processor.tokenizer
         self._wanted = clip.embed_images(image)
         self._table: Tensor = clip.network.text_model.get_input_embeddings().weight.detach()
-        special = torch.tensor(sorted(set(self._tokenizer.all_special_ids)), device=self._table.device)
-        # A start or an end in the middle would cut the caption, so neither is a candidate.
-        self._allowed = torch.ones(len(self._table), dtype=torch.bool, device=self._table.device)
-        self._allowed[special] = False
+        # A start or an end in the middle would cut the caption; neither ends a word.
+        words = [token.endswith("</w>") for token in self._tokenizer.convert_ids_to_tokens(range(len(self._table)))]
+        self._allowed = torch.tensor(words, device=self._table.device)
         candidates = self._allowed.nonzero()[:, 0]
         generator = torch.Generator().manual_seed(config.seed)
         chosen = torch.randint(len(candidates), (config.tokens,), generator=generator)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskedit.editors.parts.brush_caption import _embedded_as, _Search, search_caption
+from maskedit.editors.parts.brush_caption import _embedded_as, _Search, _search, search_caption
 from maskedit.editors.parts.brush_clip import ClipScorer, load_clip
 from maskedit.editors.parts.brush_options import CaptionSearchConfig
 
@@ -23,12 +23,17 @@ def test_it_fits_better_than_where_it_began(clip: ClipScorer, pictures: Pictures
     search = _Search(pictures(2), clip, CONFIG)
     search(0, torch.Generator().manual_seed(0))
     began = float(search._best_cosine)
+    found = _search(pictures(2), clip, CONFIG)
+    assert float(found._best_cosine) > began + 0.01
     text = search_caption(pictures(2), clip, CONFIG)
-    longer = _Search(pictures(2), clip, CONFIG)
-    longer.best = torch.tensor(clip.processor.tokenizer(text, add_special_tokens=False).input_ids)
-    assert text
-    assert text == search_caption(pictures(2), clip, CONFIG)
-    assert float(clip.similarity(pictures(2), [text])[0]) > began - 1e-4
+    assert text == search_caption(pictures(2), clip, CONFIG) == clip.processor.tokenizer.decode(found.best).strip()
+
+
+def test_a_caption_is_whole_words(clip: ClipScorer, pictures: Pictures) -> None:
+    search = _Search(pictures(2), clip, CONFIG)
+    for step in range(3):
+        search(step, torch.Generator().manual_seed(step))
+        assert all(token.endswith("</w>") for token in clip.processor.tokenizer.convert_ids_to_tokens(search.best))
 
 
 def test_the_loss_is_that_of_the_nearest_tokens(clip: ClipScorer, pictures: Pictures) -> None:
