@@ -1,7 +1,7 @@
 """`maskedit brush`: learn an instruction from pairs of pictures before and after an edit, and look at what was learned.
 
 Beside OUT.safetensors a folder OUT_learning holds the state of the run, so that the same command goes on with it, the
-loss of each segment by step, and strips before | by the brush | after.
+loss of each segment by step as a table and as curves, and strips before | by the brush | after.
 """
 
 import csv
@@ -43,6 +43,7 @@ from ..editors import (
     side_by_side,
     write_json,
 )
+from .brush_curves import draw_curves
 from .models import load_backbone
 from .pictures import check_output, write_text
 from .progress import labelled_bar
@@ -265,6 +266,7 @@ class BrushLearnCommand:
         for step, losses in enumerate(progress.curve.tolist(), start=1):
             rows.writerow([step, *(f"{loss:.6f}" for loss in losses), progress.held_out.get(step, "")])
         write_text(self.folder / "losses.csv", table.getvalue())
+        write_text(self.folder / "losses.html", draw_curves(progress.curve, progress.held_out))
         held = f", held out {progress.held_out[progress.step]:.4f}" if progress.step in progress.held_out else ""
         lately = float(progress.curve[-self.watch.every :].nanmean())
         print(f"step {progress.step} of {progress.steps}: loss {lately:.4f}{held}", flush=True)

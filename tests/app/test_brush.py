@@ -58,6 +58,7 @@ def test_learning_leads_to_an_edit(call: Call, learn: Call, pairs: Path, ip2p_fo
     assert (header.name, header.pairs, header.initial_text) == ("swap", 2, "turn red into blue")
     assert [path.name for path in sorted(folder.glob("step_*.png"))] == ["step_00002.png", "step_00003.png"]
     assert load_image(folder / "step_00003.png").shape[-2:] == (32, 3 * 32 + 8)
+    assert (folder / "losses.html").read_text().count("<polyline") == 3
     lines = (folder / "losses.csv").read_text().splitlines()
     assert lines[0] == "step,segment 0,segment 1,held out"
     assert len(lines) == 4 and lines[2].split(",")[3] and "nan" not in "".join(lines)
