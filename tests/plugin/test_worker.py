@@ -25,9 +25,10 @@ class ToyCopy:
     def __init__(self, scene: Any) -> None:
         self.scene, self.pictures, self.copies = scene, scene.pictures.clone(), 0
 
-    def copy(self) -> None:
+    def copy(self) -> float:
         self.copies += 1
         self.pictures = self.scene.pictures.clone()
+        return 0.25
 
     def render(self, view: int) -> ViewRender:
         picture = self.pictures[view]
@@ -133,6 +134,7 @@ def test_the_edit_under_way_is_finished_at_the_end_and_the_rest_is_told(bench: A
     assert "edits beside training: 1 in " in line
     assert "2 turns were still waiting" in line
     assert "2.0 steps after it was due" in line
+    assert worker.waited == pytest.approx(0.25, abs=0.2)
     worker.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "maskedit-edits"]
 
@@ -299,6 +301,23 @@ def test_a_run_edits_beside_training(start: Callable[..., MaskeditTrainer], caps
     assert all(torch.equal(data.shown(r.view), trainer.session.image_of(r)) for r in records)
     assert "edits beside training" in capsys.readouterr().out
     assert not [thread for thread in threading.enumerate() if thread.name == "maskedit-edits"]
+
+
+def test_sweeps_are_edited_beside_training(start: Callable[..., MaskeditTrainer]) -> None:
+    trainer = start(edit_beside=True, schedule="sweeps", sweep_every=6)
+    trainer.train()
+    assert trainer.session is not None
+    assert [r.index for r in trainer.session.records] == list(range(len(trainer.session.records)))
+    assert trainer.session.records
+
+
+def test_splats_are_edited_beside_training(start: Callable[..., MaskeditTrainer], splats: Any) -> None:
+    trainer = start(config=splats(edit_beside=True))
+    trainer.train()
+    assert trainer.session is not None
+    data, records = trainer.pipeline.datamanager, trainer.session.records
+    assert records
+    assert all(torch.equal(data.shown(r.view), trainer.session.image_of(r)) for r in records[-3:])
 
 
 def test_an_error_beside_training_ends_the_run_with_one_line(
