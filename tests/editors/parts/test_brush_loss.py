@@ -181,6 +181,7 @@ def test_visii_adds_the_direction_of_clip(backbone: Backbone, pictures: Pictures
     for value in values:
         value.backward()
     gradients = [loss._parameters["embedding"].grad for loss in (plain, whole)]
+    assert gradients[0] is not None and gradients[1] is not None
     torch.testing.assert_close(gradients[1] - gradients[0], expected, atol=1e-6, rtol=1e-3)
     assert expected.abs().max() > 0
 
