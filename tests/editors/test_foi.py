@@ -20,7 +20,6 @@ from maskedit.editors import (
     IP2PConfig,
     ModelError,
     NothingFoundError,
-    ViewSharing,
     attention_sites,
     compose_instructions,
 )
@@ -395,25 +394,3 @@ def test_the_trace_is_json_and_names_the_keywords(backbone: Backbone, pictures: 
     assert stored["keywords"] == ["cube", "blue ball"]
     assert stored["prompt"] == "make the cube red, remove the blue ball"
     assert stored["settings"]["foi"]["disentangle_end"] == 0.75
-
-
-@pytest.mark.parametrize("among", ["all", "references"])
-def test_views_share_self_attention_beside_the_modulation(backbone: Backbone, pictures: Pictures, among: Any) -> None:
-    """Twins edit each other into what each would be alone; different views do not."""
-    sharing, editor = ViewSharing(among=among, references=1), foi(backbone, mask_squarings=1)
-    twins = request(pictures(seed=3).repeat(2, 1, 1, 1), RED, HAT, seeds=(5, 5))
-    alone, together = editor.edit(twins.rows(slice(0, 1))), editor.edit(replace(twins, sharing=sharing))
-    torch.testing.assert_close(together.image, alone.image.repeat(2, 1, 1, 1), atol=1e-3, rtol=1e-3)
-    views = request(pictures(2), replace(RED, mask=half(pictures(2))), seeds=(5, 5))
-    apart, shared = editor.edit(views), editor.edit(replace(views, sharing=sharing))
-    assert not torch.allclose(apart.image[1], shared.image[1], atol=1e-3)
-
-
-@pytest.mark.parametrize("config", [{}, {"rerun_first_step": True}, {"extract_at": 0.5}])
-def test_find_masks_tells_what_an_edit_of_views_that_share_would_use(
-    backbone: Backbone, pictures: Pictures, config: dict[str, Any]
-) -> None:
-    editor = foi(backbone, mask_squarings=1, mask_threshold=0.3, **config)
-    made = request(pictures(2), RED, HAT, sharing=ViewSharing())
-    found, used = editor.find_masks(made), editor.edit(made).masks
-    assert all(torch.equal(f, u) for f, u in zip(found, used, strict=True))

@@ -339,7 +339,6 @@ def test_outputs_may_be_replaced(backbone: Backbone, call: Callable) -> None:
     copy.wants = lambda site, step: True
     with attention_control(backbone.unet, [copy], BRANCHES):
         edited = call()
-    # With the outputs of every layer the text branch has nothing of its own left.
     torch.testing.assert_close(edited["text"], edited["image"], atol=1e-6, rtol=1e-5)
 
 
@@ -347,10 +346,9 @@ def test_layers_of_another_kind_are_refused(backbone: Backbone, pass_through) ->
     site = next(s for s in attention_sites(backbone.unet) if s.kind == "cross")
     module = backbone.unet.get_submodule(site.name.removesuffix(".processor"))
     with attention_control(backbone.unet, [pass_through], BRANCHES):
-        with pytest.raises(ModelError, match="not of the Stable Diffusion kind"):
-            module.processor(module, torch.zeros(3, 16, 4, 4))
-        with pytest.raises(ModelError, match="not of the Stable Diffusion kind"):
-            module.processor(module, torch.zeros(3, 4, 16), None, torch.zeros(3, 4, 4))
+        for given in ((torch.zeros(3, 16, 4, 4),), (torch.zeros(3, 4, 16), None, torch.zeros(3, 4, 4))):
+            with pytest.raises(ModelError, match="not of the Stable Diffusion kind"):
+                module.processor(module, *given)
 
 
 def test_the_store_keeps_the_mean_of_heads_and_layers(backbone: Backbone, call: Callable) -> None:
@@ -396,10 +394,7 @@ def test_maps_stay_in_the_graph(backbone: Backbone, inputs: tuple[torch.Tensor, 
 
 def test_without_edits_no_control_is_installed(backbone: Backbone, pass_through) -> None:
     before = processors_of(backbone)
-    with control_if_edited(backbone.unet, [], BRANCHES) as control:
-        assert control is None
-        assert processors_of(backbone) == before
-    with control_if_edited(backbone.unet, [pass_through], BRANCHES) as control:
-        assert control.branches == BRANCHES
-        assert processors_of(backbone) != before
+    for edits in ([], [pass_through]):
+        with control_if_edited(backbone.unet, edits, BRANCHES) as control:
+            assert (control is not None) == (processors_of(backbone) != before) == bool(edits)
     assert processors_of(backbone) == before

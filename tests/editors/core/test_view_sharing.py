@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import ViewSharing
+from maskedit.editors import EditRequest, FoI, FoIConfig, Instruction, ViewSharing
 from maskedit.editors.core.attention import AttentionSite, attention_control, control_if_edited
 from maskedit.editors.core.backbone import Backbone, Conditioning
 from maskedit.editors.core.view_sharing import SharedAttention, share_views
@@ -175,3 +175,35 @@ def test_it_lives_beside_edits_of_cross_attention(backbone: Backbone, inputs: An
             results.append(backbone.predict(latents, torch.tensor([500.0]), conditioning))
     assert_same(results[1], results[0])
     assert_same(results[2], results[0])
+
+
+RED = Instruction(text="make the cube red", keyword="cube")
+HAT = Instruction(text="add a hat to the ball", keyword="hat")
+
+
+def foi(backbone: Backbone, **config: Any) -> FoI:
+    return FoI(backbone, FoIConfig(steps=6, keep_outside="paper", mask_squarings=1, **config))
+
+
+@BOTH
+def test_views_share_self_attention_beside_the_modulation(backbone: Backbone, pictures: Pictures, among: Any) -> None:
+    """Twins edit each other into what each would be alone; different views do not."""
+    sharing, editor = ViewSharing(among=among, references=1), foi(backbone)
+    twins = EditRequest(image=pictures(seed=3).repeat(2, 1, 1, 1), instructions=(RED, HAT), seeds=(5, 5))
+    alone, together = editor.edit(twins.rows(slice(0, 1))), editor.edit(replace(twins, sharing=sharing))
+    torch.testing.assert_close(together.image, alone.image.repeat(2, 1, 1, 1), atol=1e-3, rtol=1e-3)
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[..., :32] = 1
+    views = EditRequest(image=pictures(2), instructions=(replace(RED, mask=mask),), seeds=(5, 5))
+    apart, shared = editor.edit(views), editor.edit(replace(views, sharing=sharing))
+    assert not torch.allclose(apart.image[1], shared.image[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("config", [{}, {"rerun_first_step": True}, {"extract_at": 0.5}])
+def test_find_masks_tells_what_an_edit_of_views_that_share_would_use(
+    backbone: Backbone, pictures: Pictures, config: dict[str, Any]
+) -> None:
+    editor = foi(backbone, mask_threshold=0.3, **config)
+    made = EditRequest(image=pictures(2), instructions=(RED, HAT), sharing=ViewSharing())
+    found, used = editor.find_masks(made), editor.edit(made).masks
+    assert all(torch.equal(f, u) for f, u in zip(found, used, strict=True))
