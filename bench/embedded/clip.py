@@ -224,7 +224,9 @@ def draw_clip_batch(
     )
 
 
-def embed_pictures(model: CLIPModel, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+def embed_pictures(
+    model: CLIPModel, pictures: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch features"]:
     """Normalised embeddings of pictures in [0, 1] of the model's own size."""
     pixels: Any = (pictures - _MEAN) / _STD
     return F.normalize(model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output), dim=-1)

@@ -20,7 +20,9 @@ MOST_COSINE = 0.5
 class EditDirection:
     """The way of an edit, as a term of a loss."""
 
-    def __init__(self, clip: ClipScorer, embeds: Float[Tensor, "1 tokens states"], *, first_row: int, before: Image, after: Image) -> None:
+    def __init__(
+        self, clip: ClipScorer, embeds: Float[Tensor, "1 tokens states"], *, first_row: int, before: Image, after: Image
+    ) -> None:
         """Look at the pictures once.
 
         Args:
