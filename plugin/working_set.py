@@ -19,14 +19,14 @@ class WorkingSet:
     """Originals and what is trained on in their place.
 
     Args:
-        originals: the photos, which are kept.
+        originals: the photos, which are kept in main memory, where edits are made and stored.
         shown: the tensor that trains, in [0, 1]; set to the photos and from then on changed in place.
     """
 
     def __init__(
         self, originals: UInt8[Tensor, "views height width 3"], shown: Float[Tensor, "views height width 3"]
     ) -> None:
-        self._originals, self._shown = originals, shown
+        self._originals, self._shown = originals.cpu(), shown
         for view in range(len(originals)):
             self.show_original(view)
 
@@ -37,7 +37,7 @@ class WorkingSet:
         return count, height, width
 
     def original(self, view: int) -> UInt8[Tensor, "height width 3"]:
-        """The photo of a view; a copy, so that nobody changes it."""
+        """The photo of a view, in main memory; a copy, so that nobody changes it."""
         return self._originals[view].clone()
 
     def replace_original(self, view: int, photo: UInt8[Tensor, "height width 3"]) -> None:

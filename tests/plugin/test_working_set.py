@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from maskedit.editors import InputError
 from maskedit.plugin.working_set import (
@@ -46,6 +47,20 @@ def test_originals_are_copies_and_change_on_request_alone() -> None:
     working.replace_original(0, edit)
     assert torch.equal(working.original(0), edit)
     assert torch.equal(working.shown(0), edit)
+
+
+def test_originals_lie_in_main_memory_wherever_training_happens() -> None:
+    # Tensors that know their device and hold no numbers need no GPU.
+    with FakeTensorMode():
+        pixels = torch.zeros(3, 4, 5, 3, dtype=torch.uint8, device="cuda")
+        working = WorkingSet(pixels, torch.zeros(3, 4, 5, 3, device="cuda"))
+        assert working.original(0).device.type == working.shown(0).device.type == "cpu"
+        edit = torch.zeros(4, 5, 3, dtype=torch.uint8)
+        # An edit mixes what it drew with the photo.
+        assert (working.original(0) + edit).shape == edit.shape
+        working.replace_original(1, edit)
+        assert working.original(1).device.type == "cpu"
+        assert working.picture(1).device.type == "cuda"
 
 
 def test_edits_of_another_size_are_refused() -> None:
