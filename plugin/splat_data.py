@@ -5,11 +5,11 @@ round through the photos is a function of the seed, and the picture a function o
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
@@ -75,6 +75,15 @@ class MaskeditSplatDataManager(EditedPhotos, FullImageDatamanager):
         originals = to_bytes(photos) if photos.is_floating_point() else photos
         self.working = WorkingSet(originals, from_bytes(originals).to(photos.device))
         self.views = tuple(range(len(photos)))
+
+    def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> Any:
+        """nerfstudio's photos, freed of lens distortion, with cameras that say so."""
+        photos = super()._load_images(split, cache_images_device)
+        cameras = cast(Cameras, (self.train_dataset if split == "train" else self.eval_dataset).cameras)
+        # nerfstudio corrects the intrinsics alone: rays would be bent once more, and splatfacto draws without a lens.
+        cameras.distortion_params = None
+        cameras.camera_type.fill_(CameraType.PERSPECTIVE.value)
+        return photos
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """The picture of a step with its camera: that of `focus` where a sweep asks for one."""

@@ -1,5 +1,6 @@
 """Whole pictures: the same order in every run, the picture a sweep asks for, and the refusals of the other manager."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.cameras import CameraType
 from PIL import Image as Picture
 
 from maskedit.editors import InputError
@@ -73,6 +75,31 @@ def test_a_step_gets_the_working_picture_and_its_camera(pictures: Load) -> None:
     camera, batch = data.next_train(0)
     assert camera.metadata == {"cam_idx": 2}
     torch.testing.assert_close(batch["image"], torch.full((16, 16, 3), 0.2))
+
+
+@pytest.mark.parametrize("lens", [("OPENCV", -0.2), ("OPENCV_FISHEYE", -0.05)])
+def test_photos_freed_of_their_lens_have_cameras_without_one(
+    pictures: Load, scene: Path, tmp_path: Path, lens: tuple[str, float]
+) -> None:
+    folder = tmp_path / "lens"
+    shutil.copytree(scene, folder)
+    told = json.loads((folder / "transforms.json").read_text())
+    told |= {"camera_model": lens[0], "k1": lens[1], "k2": 0.0, "k3": 0.0, "k4": 0.0, "p1": 0.0, "p2": 0.0}
+    (folder / "transforms.json").write_text(json.dumps(told))
+    data = pictures(folder)
+    camera = data.camera(1)
+    assert float(camera.fx) != 16
+    height, width = data.photo_shape[1:]
+    assert data.original(1).shape != photo(scene, 1).shape or not torch.equal(data.original(1), photo(scene, 1))
+    seen, _ = data.fixed_indices_eval_dataloader[1]
+    for each in (camera, data.next_train(0)[0], seen):
+        assert each.distortion_params is None
+        assert int(each.camera_type) == CameraType.PERSPECTIVE.value
+    rays = camera.generate_rays(camera_indices=0, keep_shape=True)
+    local = rays.directions @ camera.camera_to_worlds[0, :, :3]
+    rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    torch.testing.assert_close(camera.fx * local[..., 0] / -local[..., 2] + camera.cx, columns)
+    torch.testing.assert_close(camera.fy * local[..., 1] / local[..., 2] + camera.cy, rows)
 
 
 def test_evaluation_reads_photos_of_its_own(pictures: Load, scene: Path) -> None:
