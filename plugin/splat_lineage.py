@@ -27,6 +27,10 @@ class Lineage:
         self.numbers: Tensor = torch.arange(count, device=device)
         self._parents: Tensor = torch.zeros(0, dtype=torch.long, device=device)
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the numbers, as the Gaussians were."""
+        self.numbers, self._parents = self.numbers.to(device), self._parents.to(device)
+
     def follow(self, rows: Numbers) -> None:
         """Note that the Gaussians have changed.
 

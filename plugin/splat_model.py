@@ -4,7 +4,7 @@ The loss is splatfacto's own, L1 with SSIM, while reconstructing and while editi
 (github.com/cvachha/instruct-gs2gs). Nothing is fetched: its LPIPS score is not built.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,12 @@ class MaskeditSplatModel(SplatfactoModel):
         self.is_editing = False
         self._forget_training()
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MaskeditSplatModel":
+        """Move to another device, with the lineage: nerfstudio builds a model in main memory and moves it then."""
+        super()._apply(fn, recurse)
+        self.lineage.to(self.means.device)
+        return self
+
     def _forget_training(self) -> None:
         self.strategy_state = self.strategy.initialize_state(scene_scale=1.0)
         self.lineage = Lineage(self.num_points, self.means.device)
@@ -68,8 +74,9 @@ class MaskeditSplatModel(SplatfactoModel):
         state_dict = {f"gauss_params.{n}" if n in self.gauss_params else n: v for n, v in state_dict.items()}
         count = len(state_dict["gauss_params.means"])
         for parameter in self.gauss_params.values():
-            parameter.grad = None
-            parameter.data = parameter.data.new_zeros(count, *parameter.shape[1:])
+            _resize(parameter, count)
+        # What the last step drew belongs to other Gaussians.
+        self.info = {}
         self._forget_training()
         return Model.load_state_dict(self, state_dict, *args, **kwargs)
 
@@ -135,8 +142,6 @@ class MaskeditSplatModel(SplatfactoModel):
         """After a training step: densify and cull, and put back what must not change."""
         frozen = self._frozen if self.is_editing else None
         region = self._region if frozen is not None else None
-        if frozen is not None and region is not None:
-            frozen.put_back(self.gauss_params, self.optimizers, region)
         rows = self.strategy.refine(
             self.gauss_params, self.optimizers, self.strategy_state, region, step=step, info=self.info
         )
@@ -150,6 +155,18 @@ class MaskeditSplatModel(SplatfactoModel):
         """splatfacto's evaluation, without the LPIPS score."""
         metrics, images = super().get_image_metrics_and_images(outputs, batch)
         return {name: value for name, value in metrics.items() if "lpips" not in name}, images
+
+
+def _resize(parameter: Tensor, count: int) -> None:
+    """Make a parameter zeros for so many Gaussians, while optimisers go on knowing it.
+
+    The graph of the last step may still be alive, for nerfstudio's training loop holds its loss, and torch adds a
+    parameter's gradient at that graph's end, where the old size is expected. It is given up only with the type.
+    """
+    parameter.grad = None
+    fresh = parameter.data.new_zeros(count, *parameter.shape[1:])
+    parameter.data = fresh.new_empty(0, dtype=torch.complex64)
+    parameter.data = fresh
 
 
 def _no_score(first: Tensor, second: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class RegionStrategy(DefaultStrategy):
             # What is never seen to move and has no size is neither copied nor split.
             for name in ("grad2d", "radii"):
                 if state.get(name) is not None:
-                    state[name][~state[REGION]] = 0
+                    state[name].masked_fill_(~state[REGION], 0)
 
     @torch.no_grad()
     def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
@@ -95,15 +95,16 @@ class FrozenGaussians:
     Args:
         params: the Gaussians by name of their tensors.
         optimizers: theirs.
-        region: of those that may change.
+        region: of those that may change; a tensor that is not changed in place.
     """
 
     def __init__(
         self, params: nn.ParameterDict, optimizers: Mapping[str, torch.optim.Optimizer], region: Region
     ) -> None:
-        self._values = {name: value.detach()[~region] for name, value in params.items()}
+        self._region, self._rows = region, _outside(region)
+        self._values = {name: value.detach()[self._rows] for name, value in params.items()}
         self._moments = {
-            name: {key: moment[~region] for key, moment in _moments(optimizers[name], value).items()}
+            name: {key: moment[self._rows] for key, moment in _moments(optimizers[name], value).items()}
             for name, value in params.items()
         }
 
@@ -116,14 +117,25 @@ class FrozenGaussians:
         Args:
             params: the Gaussians of now.
             optimizers: theirs.
-            region: as it is now.
+            region: as it is now; the tensor of the last time if it has not changed.
         """
+        if region is not self._region:
+            # Counting rows makes the program wait for a GPU, so it is done when there are other rows, not each step.
+            self._region, self._rows = region, _outside(region)
         for name, value in params.items():
-            value.data[~region] = self._values[name]
+            value.data.index_copy_(0, self._rows, self._values[name])
             for key, moment in _moments(optimizers[name], value).items():
                 # An optimiser that had taken no step remembered nothing, which is to say zeros.
                 kept = self._moments[name].get(key)
-                moment[~region] = torch.zeros_like(moment[~region]) if kept is None else kept
+                if kept is None:
+                    moment.index_fill_(0, self._rows, 0)
+                else:
+                    moment.index_copy_(0, self._rows, kept)
+
+
+def _outside(region: Region) -> Int[Tensor, " outside"]:
+    """Rows of the Gaussians that may not change."""
+    return torch.where(~region)[0]
 
 
 def _moments(optimizer: torch.optim.Optimizer, value: Tensor) -> dict[str, Tensor]:

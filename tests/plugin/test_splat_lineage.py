@@ -35,6 +35,14 @@ def test_strangers_have_no_ancestors() -> None:
     assert lineage.rows_in(torch.zeros(0, dtype=torch.long)).tolist() == [-1, -1, -1]
 
 
+def test_it_moves_to_another_device_as_a_whole() -> None:
+    lineage = Lineage(3)
+    lineage.follow(torch.tensor([0, 0, 2]))
+    lineage.to("meta")
+    state = lineage.state()
+    assert all(isinstance(each, int) or each.is_meta for each in state.values())
+
+
 def test_a_checkpoint_brings_it_back() -> None:
     lineage = Lineage(3)
     lineage.follow(torch.tensor([0, 0, 2]))

@@ -17,6 +17,7 @@ from maskedit.plugin.checkpoint import model_weights, read_checkpoint
 from maskedit.plugin.model import MaskeditModel
 from maskedit.plugin.scene import SceneModel
 from maskedit.plugin.splat_model import MaskeditSplatModel
+from maskedit.plugin.splat_protection import FrozenGaussians
 from maskedit.plugin.start import RunStopped
 from maskedit.plugin.trainer import MaskeditTrainer
 from maskedit.plugin.votes import VoxelVotes
@@ -203,6 +204,67 @@ def test_protected_gaussians_stay_to_the_last_bit(start: Start, splats: Any) -> 
     assert born and not born & set(kept["numbers"].tolist())
     assert before - set(now.tolist())
     assert inside.any() and all(optimizer.state for optimizer in model.optimizers.values())
+
+
+@pytest.mark.parametrize("is_protected", [False, True])
+def test_a_run_that_has_densified_can_be_reset_and_protected_anew(
+    start: Start, splats: Any, is_protected: bool
+) -> None:
+    trainer = start(config=splats())
+    model, run_due, counts, regions = splat_model(trainer), trainer.pipeline.carrier.run_due, [], []
+
+    def watch(step: int) -> object:
+        if step == 0:
+            counts.append(model.num_points)
+            regions.append(model.training_state()["region"])
+            model.protect(region_votes(model, trainer) if is_protected else None)
+        if step == 4 and trainer.session is not None and trainer.session.generation == 0:
+            counts.append(model.num_points)
+            trainer.requests.put(trainer.reset)
+        return run_due(step)
+
+    trainer.pipeline.carrier.run_due = watch
+    trainer.train()
+    assert trainer.session is not None and trainer.session.generation == 1
+    first, densified, again = counts
+    assert first == again != densified
+    assert regions == [None, None]
+    before = read_checkpoint(trainer.session.start_checkpoint, "splatfacto")["pipeline"]["_model.gauss_params.means"]
+    was_there = (model.means.detach()[:, None] == before).all(dim=-1).any(dim=-1)
+    region = model.training_state()["region"]
+    if is_protected:
+        assert region.any() and not region.all()
+        assert was_there[~region].all() and not was_there[region].any()
+    else:
+        assert region is None and not was_there.any()
+
+
+def test_it_moves_to_another_device_with_its_lineage(splats: Any) -> None:
+    model = splats().pipeline.model.setup(scene_box=None, num_train_data=4, metadata={}, seed_points=None)
+    model.to("meta")
+    assert model.means.is_meta and model.lineage.numbers.is_meta
+
+
+def test_what_is_protected_is_put_back_once_a_step(start: Start, splats: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    put_back = FrozenGaussians.put_back
+
+    def count(self: FrozenGaussians, *given: Any) -> None:
+        calls.append(1)
+        put_back(self, *given)
+
+    monkeypatch.setattr(FrozenGaussians, "put_back", count)
+    trainer = start(config=splats())
+    model, run_due = splat_model(trainer), trainer.pipeline.carrier.run_due
+
+    def protect(step: int) -> object:
+        if step == 0:
+            model.protect(region_votes(model, trainer))
+        return run_due(step)
+
+    trainer.pipeline.carrier.run_due = protect
+    trainer.train()
+    assert len(calls) == 8
 
 
 def upper_half(editor: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskedit.plugin.splat_protection import FrozenGaussians, RegionStrategy
 
@@ -78,6 +79,36 @@ def test_an_optimiser_moves_the_region_alone(has_moments: bool) -> None:
         if not has_moments:
             assert not optimizers[name].state[value]["exp_avg"][~REGION].any()
             assert optimizers[name].state[value]["exp_avg"][REGION].all()
+
+
+class Selections(TorchDispatchMode):
+    """Counts what needs to know how many of a mask are set, for which a program waits for its GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [each for arg in args for each in (arg if isinstance(arg, list | tuple) else [arg])]
+        self.count += any(isinstance(each, torch.Tensor) and each.dtype == torch.bool for each in tensors)
+        return func(*args, **(kwargs or {}))
+
+
+def test_rows_are_looked_for_again_only_when_the_region_is_another() -> None:
+    params, optimizers = gaussians()
+    train(params, optimizers, 1)
+    frozen = FrozenGaussians(params, optimizers, REGION)
+    with Selections() as same:
+        frozen.put_back(params, optimizers, REGION)
+    assert same.count == 0
+    # The Gaussians are in another order, as after densification.
+    rows = torch.cat([torch.arange(COUNT)[~REGION], torch.arange(COUNT)[REGION]])
+    expected = {name: value.detach()[~REGION].clone() for name, value in params.items()}
+    for value in params.values():
+        value.data = torch.randn_like(value)[rows]
+    with Selections() as other:
+        frozen.put_back(params, optimizers, REGION[rows])
+    assert other.count > 0
+    for name, value in params.items():
+        assert torch.equal(value[: len(expected[name])], expected[name])
 
 
 @pytest.mark.parametrize("step", [4, 8])
