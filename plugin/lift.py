@@ -21,12 +21,14 @@ from .lift_scene import StartScene
 from .lift_store import LiftKey, LiftStore
 from .scene import SceneRenderer
 from .session import EditSession
-from .slot import EditView, Settings, as_image, find_masks
+from .slot import EditView, Settings, as_image
 from .update import Draw, seed_for
 from .votes import SceneVotes, VotedScene
 from .working_set import EditedPhotos
 
 Boxes = tuple[Bool[Tensor, "rows columns"], ...]
+Masks = tuple[Float[Tensor, "height width"], ...]
+"""Of one view, for each instruction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +125,19 @@ class LiftedMasks:
         return votes
 
     def _lift(self, editor: Editor, settings: Settings, regions: Sequence[UserRegion], key: LiftKey) -> None:
-        views = range(len(self.data.views))
         found = self._find(editor, settings, key)
-        renderer = SceneRenderer(self.scene.get(), self.data)
+        with self.scene.lend() as scene:
+            self._lift_through(SceneRenderer(scene, self.data), found, settings, regions, key)
+
+    def _lift_through(
+        self,
+        renderer: SceneRenderer,
+        found: Sequence[Masks],
+        settings: Settings,
+        regions: Sequence[UserRegion],
+        key: LiftKey,
+    ) -> None:
+        views = range(len(self.data.views))
         cameras = [renderer.camera(view) for view in views]
         lifted: list[LiftedRegion] = []
         for number, instruction in enumerate(settings.instructions):
@@ -153,11 +165,8 @@ class LiftedMasks:
             "trust": [each.trust for each in lifted],
         }
         self._store.save(key, [[each.masks[view] for each in lifted] for view in views], region.state(), notes)
-        self.scene.forget()
 
-    def _find(
-        self, editor: Editor, settings: Settings, key: LiftKey
-    ) -> list[tuple[Float[Tensor, "height width"], ...]]:
+    def _find(self, editor: Editor, settings: Settings, key: LiftKey) -> list[Masks]:
         """What is found in the photo of each view for each instruction; black = nothing."""
         views, count = range(len(self.data.views)), len(settings.instructions)
         for first in range(0, len(views), self.config.batch):
@@ -169,29 +178,48 @@ class LiftedMasks:
                 self._report(f"looking for masks in all photos: {batch[-1] + 1} of {len(views)}")
         return [self._store.found(key, view, count) or () for view in views]
 
-    def _find_batch(
-        self, editor: Editor, settings: Settings, views: Sequence[int]
-    ) -> list[tuple[Float[Tensor, "height width"], ...]]:
+    def _find_batch(self, editor: Editor, settings: Settings, views: Sequence[int]) -> list[Masks]:
+        """What is found in some photos, which are asked about together as far as they show what is looked for."""
+        found = self._find_together(editor, settings, views)
+        return self._find_apart(editor, settings, views) if found is None else found
+
+    def _find_together(self, editor: Editor, settings: Settings, views: Sequence[int]) -> list[Masks] | None:
+        """What is found in some photos; None = in one of them at least there is nothing."""
         request = EditRequest(
             image=torch.cat([as_image(self.data.original(view)) for view in views]),
             instructions=settings.instructions,
-            # Those of a view's first edit, so that the masks are those it would find by itself.
+            # Those of a view's first edit, so that the masks are those it would find by itself; but where the views of
+            # a sweep share their noise, they would find them in that, and here each has its own.
             seeds=tuple(seed_for(self._seed, Draw.EDITOR, view) for view in views),
             captions=settings.captions[:1],
         )
         try:
             masks = editor.find_masks(request)
-            return [tuple(mask[row, 0].cpu() for mask in masks) for row in range(len(views))]
         except NothingFoundError:
-            pass  # In one photo at least; the others are asked one by one.
-        found: list[tuple[Float[Tensor, "height width"], ...]] = []
-        for row, seed in enumerate(request.seeds):
-            single = replace(request, image=request.image[row : row + 1], seeds=(seed,), captions=settings.captions[:1])
-            try:
-                found.append(tuple(mask[0, 0].cpu() for mask in find_masks(editor, single)))
-            except NothingFoundError:
-                found.append((torch.zeros(request.image.shape[2:]),) * len(settings.instructions))
-        return found
+            return None
+        return [tuple(mask[row, 0].cpu() for mask in masks) for row in range(len(views))]
+
+    def _find_apart(self, editor: Editor, settings: Settings, views: Sequence[int]) -> list[Masks]:
+        """The same for photos in one of which at least there is nothing: by halves, until it is alone."""
+        if len(views) == 1:
+            return [self._find_each(editor, settings, views)]
+        first, second = views[: len(views) // 2], views[len(views) // 2 :]
+        found = self._find_together(editor, settings, first)
+        if found is None:
+            return [*self._find_apart(editor, settings, first), *self._find_batch(editor, settings, second)]
+        # It must be in the second half then, which need not be asked as a whole.
+        return [*found, *self._find_apart(editor, settings, second)]
+
+    def _find_each(self, editor: Editor, settings: Settings, views: Sequence[int]) -> Masks:
+        """The same for one photo that does not show the objects of all instructions; black = nothing."""
+        height, width = self.data.photo_shape[1:]
+        if len(settings.instructions) == 1:
+            return (torch.zeros(height, width),)
+        alone = [
+            self._find_together(editor, replace(settings, instructions=(each,)), views)
+            for each in settings.instructions
+        ]
+        return tuple(torch.zeros(height, width) if each is None else each[0][0] for each in alone)
 
     def _given(self, regions: Sequence[UserRegion], renderer: SceneRenderer) -> _Given:
         """What the user gave, as the views see it."""

@@ -65,13 +65,15 @@ def lift_masks(
         marks: what the user drew, oldest first; each outvotes all photos and all older marks where it looks.
     """
     trust = [float(bool((mask >= FOUND).any())) for mask in found]
-    shares, reached = _vote(make_votes(), cameras, found, trust, marks)
+    # The same cameras in all rounds, because a scene remembers rays by the camera they are of.
+    drawn = [(mark.camera(*pixels.shape), mark, pixels) for mark, pixels in marks]
+    shares, reached = _vote(make_votes(), cameras, found, trust, drawn)
     for _ in range(config.rounds - 1):
         wholes = [share >= config.threshold * reached for share in shares]
         trust = [
             _agreement(mask, whole) if weight else 0.0 for mask, whole, weight in zip(found, wholes, trust, strict=True)
         ]
-        shares, reached = _vote(make_votes(), cameras, found, trust, marks)
+        shares, reached = _vote(make_votes(), cameras, found, trust, drawn)
     scales = [
         _reached_in_view(share, mask, reached, config.threshold) if weight else reached
         for share, mask, weight in zip(shares, found, trust, strict=True)
@@ -87,19 +89,19 @@ def _vote(
     cameras: Sequence[Cameras],
     found: Sequence[Float[Tensor, "rows columns"]],
     trust: Sequence[float],
-    marks: Sequence[DrawnMark],
+    marks: Sequence[tuple[Cameras, MarkRegion, Float[Tensor, "height width"]]],
 ) -> tuple[list[Float[Tensor, "rows columns"]], float]:
     """The share of votes that each view sees, and that which the object reaches."""
     for camera, mask, weight in zip(cameras, found, trust, strict=True):
         if weight:
             votes.add(camera, mask, weight=weight)
     weight = MARK_WEIGHT * len(cameras)
-    for mark, drawn in marks:
-        votes.add(mark.camera(*drawn.shape), torch.full_like(drawn, float(mark.says_yes)), weight=weight * drawn)
+    for camera, mark, drawn in marks:
+        votes.add(camera, torch.full_like(drawn, float(mark.says_yes)), weight=weight * drawn)
         weight *= MARK_GROWTH
     shares = [votes.project(camera).cpu() for camera in cameras]
     within = torch.cat([share[mask.cpu() >= FOUND] for share, mask in zip(shares, found, strict=True)])
-    alone = 1.0 if any(mark.says_yes for mark, _ in marks) else LEAST_REACHED
+    alone = 1.0 if any(mark.says_yes for _, mark, _ in marks) else LEAST_REACHED
     return shares, max(float(np.quantile(within.numpy(), AGREED)) if len(within) else alone, LEAST_REACHED)
 
 

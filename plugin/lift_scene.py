@@ -1,11 +1,17 @@
 """The scene before the first edit: what the photos show, and what is kept outside a region."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_checkpoint
+from torch import nn
+
+from ..editors import SessionError
+from .checkpoint import SceneKind, read_checkpoint
 from .model import MaskeditModel
-from .replica import SceneReplica
+from .replica import PLAIN, SceneReplica
 from .session import EditSession
 from .working_set import EditedPhotos
 
@@ -19,11 +25,31 @@ def start_checkpoint(session: EditSession) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+def read_start(session: EditSession, kind: SceneKind | None = None) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of the scene before the first edit, and what it holds.
+
+    Args:
+        session: says where it lies.
+        kind: of the scene; None = any that can be edited.
+
+    Raises:
+        ModelError: if it is damaged or of another kind of scene.
+        SessionError: if it is gone.
+    """
+    path = start_checkpoint(session)
+    if path is None:
+        gone = session.source or session.start_checkpoint
+        raise SessionError(f"the scene before the first edit is gone ({gone}): put it back, or begin a new run")
+    return path, read_checkpoint(path, kind)
+
+
 class StartScene:
-    """The scene before the first edit, read when it is first needed and forgotten on request.
+    """The scene before the first edit, read for each who asks for it.
 
     Masks belong to photos, and the photos show this scene: what edits have made of it since must not move the masks
     of an instruction that is given later, nor those of a run that is resumed.
+
+    The thread that edits looks at it to lift masks, and the thread that trains holds on to it; each has one of its own.
 
     Args:
         model: the scene that trains, whose class, options and device it shares.
@@ -33,36 +59,50 @@ class StartScene:
 
     def __init__(self, model: Any, data: EditedPhotos, session: EditSession) -> None:
         self._model, self._data, self._session = model, data, session
-        self._scene: Any = None
+        self._lock = threading.Lock()
 
     @property
     def exists(self) -> bool:
         """Whether there is one."""
         return start_checkpoint(self._session) is not None
 
-    def get(self) -> Any:
-        """A `SceneModel` with the weights of before the first edit, which nothing trains.
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """A `SceneModel` with the weights of before the first edit, which nobody else has and nothing trains.
 
         Raises:
             ModelError: if its checkpoint is damaged.
+            SessionError: if its checkpoint is gone.
         """
-        if self._scene is None:
-            path = start_checkpoint(self._session)
-            assert path is not None
-            replica = SceneReplica(self._model, self._data, self._model.device)
-            replica.copy()
-            scene: Any = replica.replica
-            state = read_checkpoint(path, None)
-            stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
-            names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
-            scene.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
-            # Gaussians are told apart by what training remembers of them.
-            scene.restore_training_state(int(state["step"]), state.get("maskedit", {}))
-            self._scene = scene.requires_grad_(False).eval()
+        scene = self._read()
+        try:
+            yield scene
+        finally:
             if isinstance(scene, MaskeditModel):
-                scene.stay()
-        return self._scene
+                # Models of nerfstudio refer to themselves, so what they remember would stay until Python looks.
+                scene.forget_rays()
 
-    def forget(self) -> None:
-        """Free its memory; it is read again when it is needed again."""
-        self._scene = None
+    def _read(self) -> Any:
+        _, state = read_start(self._session)
+        # While a model is built, classes of nerfstudio are exchanged, which two threads must not do at a time.
+        with self._lock:
+            scene: Any = SceneReplica(self._model, self._data, self._model.device).replica
+        _copy_numbers(self._model, scene)
+        stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
+        names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
+        scene.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
+        # Gaussians are told apart by what training remembers of them.
+        scene.restore_training_state(int(state["step"]), state.get("maskedit", {}))
+        if isinstance(scene, MaskeditModel):
+            scene.stay()
+        return scene.requires_grad_(False).eval()
+
+
+def _copy_numbers(source: nn.Module, target: nn.Module) -> None:
+    """Take over the plain numbers that rendering depends on; all tensors come from the checkpoint."""
+    modules = dict(target.named_modules(remove_duplicate=False))
+    for name, module in source.named_modules(remove_duplicate=False):
+        # A list, because the scene may be training while it is read.
+        for key, value in list(vars(module).items()):
+            if isinstance(value, PLAIN) and key != "training" and name in modules:
+                setattr(modules[name], key, value)

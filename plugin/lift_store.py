@@ -7,7 +7,8 @@
 
 A key stands for everything that decides: the planned instructions and, for lifted masks, the regions that the user
 gave. So a changed instruction is lifted anew, a region without asking the editor again, and one that is taken back is
-read again. What a kill leaves half done is done again, to the same result.
+read again. What a kill leaves half done is done again, to the same result; where votes are counted on a GPU, which adds
+them up in no fixed order, the same but for last bits.
 """
 
 import hashlib

@@ -109,6 +109,10 @@ class MaskeditModel(NerfactoModel):
         """Promise that nothing trains this scene any more, so that its rays may be remembered."""
         self._holder["rays"] = RememberedRays(self.ray_weights)
 
+    def forget_rays(self) -> None:
+        """Free the rays that were remembered; they are traced anew when they are needed again."""
+        self._holder.pop("rays", None)
+
     def keep_start(self, scene: "MaskeditModel") -> None:
         """Say what the scene was before the first edit, which `protect` holds on to."""
         self._holder["start"] = scene.field
@@ -130,7 +134,8 @@ class MaskeditModel(NerfactoModel):
     @torch.no_grad()
     def ray_weights(self, camera: Cameras) -> Iterator[RayWeights]:
         """Where the rays of a camera get their colour from, some rays at a time; colours are not computed."""
-        rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
+        # Cameras that the user drew in come from a file.
+        rays = camera.to(self.device).generate_rays(camera_indices=0, keep_shape=True).flatten()
         for first in range(0, len(rays), self.config.eval_num_rays_per_chunk):
             yield self._weigh(rays[first : first + self.config.eval_num_rays_per_chunk])
 

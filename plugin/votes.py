@@ -6,11 +6,13 @@ The outcome is a property of places, so it can be rendered from any camera: the 
 were held out, and the viewer's.
 
 A radiance field keeps its votes in a grid over contracted space (`SceneContraction`, Mip-NeRF 360, arXiv 2111.12077,
-equation 10, with the largest coordinate for the norm, as nerfacto has it), in which unbounded scenes have an end.
+equation 10, with the largest coordinate for the norm, as nerfacto has it), in which unbounded scenes have an end. On a
+GPU its sums are made in no fixed order, so two counts of the same votes agree but for their last bits.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -229,10 +231,16 @@ def corners(
     place = (place * resolution - 0.5).clamp(0, resolution - 1)
     low = place.floor().clamp_max(resolution - 2)
     share = (place - low)[:, None]
-    step = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=points.device)
+    step = corner_steps(points.device)
     index = low.long()[:, None] + step
     shares = torch.where(step.bool(), share, 1 - share).prod(dim=-1)
     return (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2], shares
+
+
+@cache
+def corner_steps(device: torch.device) -> Int[Tensor, "8 3"]:
+    """From a cell to the corners of a cube of two; made once for each device, as every copy to a GPU is waited for."""
+    return torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], device=device)
 
 
 def contract(points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:

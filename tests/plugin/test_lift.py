@@ -1,6 +1,6 @@
 """Lifted masks: all photos are looked at once, every view shares one region, and a kill changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class KnownModel:
 class KnownScene(StartScene):
     """Stands for the scene before the first edit."""
 
-    def get(self) -> Any:
+    def _read(self) -> Any:
         return self._model
 
 
@@ -145,8 +145,49 @@ def test_views_in_which_nothing_is_found_take_the_lifted_mask(lifting: Any) -> N
     run = lifting()
     editor = run.editor(blind=(1,))
     assert overlap(run.fill(editor, 1).masks[0], run.true[1]) > 0.7
-    assert editor.asked == [(0, 1), (0,), (1,), (2, 3)]
+    assert editor.asked == [(0, 1), (0,), (2, 3)]
     assert "found in 3 of 4 photos, in view in 4" in run.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("blind", "asked"),
+    [
+        # Of eight photos one by one this would be nine.
+        ((7,), [range(8), range(4), range(4, 6), (6,)]),
+        ((0,), [range(8), range(4), range(2), (0,), (1,), (2, 3), range(4, 8)]),
+        ((2, 5), [range(8), range(4), (0, 1), (2,), (3,), range(4, 8), (4, 5), (4,), (6, 7)]),
+    ],
+)
+def test_photos_without_the_object_are_looked_for_by_halves(
+    lifting: Any, blind: tuple[int, ...], asked: list[Sequence[int]]
+) -> None:
+    run = lifting()
+    calls: list[tuple[int, ...]] = []
+
+    def find_together(editor: Any, settings: Any, views: Sequence[int]) -> Any:
+        calls.append(tuple(views))
+        return None if set(views) & set(blind) else [(torch.full((2, 2), float(view)),) for view in views]
+
+    run.masks._find_together = find_together
+    found = run.masks._find_batch(run.editor(), Settings(instructions=(RED,)), range(8))
+    assert calls == [tuple(each) for each in asked]
+    assert [float(masks[0].max()) for masks in found] == [0.0 if view in blind else float(view) for view in range(8)]
+
+
+def test_a_photo_is_asked_for_each_instruction_where_it_lacks_one(lifting: Any) -> None:
+    run = lifting(batch=1)
+    editor = run.editor()
+    find = editor.find_masks
+
+    def miss_blue(request: EditRequest) -> tuple[torch.Tensor, ...]:
+        masks = find(request)
+        if BLUE in request.instructions and editor.asked[-1] == (1,):
+            raise NothingFoundError("blue", score=0.1, threshold=0.5)
+        return masks
+
+    editor.find_masks = miss_blue
+    run.fill(editor, 0, instructions=(RED, BLUE))
+    assert editor.asked == [(0,), (1,), (1,), (1,), (2,), (3,)]
 
 
 def test_what_is_found_nowhere_is_an_error_that_names_it(lifting: Any) -> None:

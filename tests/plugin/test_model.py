@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 
 from maskedit.editors import InputError, ModelError
 from maskedit.plugin.model import MaskeditModel, rays_to_patches
@@ -167,3 +168,13 @@ def test_protection_weighs_rays_and_adds_its_loss_while_editing(model: MaskeditM
     # No ray meets a region that is nowhere, so each teaches a tenth.
     torch.testing.assert_close(torch.stack(held), 0.1 * torch.stack(free), rtol=1e-3, atol=1e-9)
     assert not [name for name in model.state_dict() if "hold" in name or "start" in name]
+
+
+def test_cameras_come_to_the_scene(model: MaskeditModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks are drawn in cameras that come from a file, and no two devices can be had here."""
+    moved: list[object] = []
+    to = Cameras.to
+    monkeypatch.setattr(Cameras, "to", lambda self, device: moved.append(device) or to(self, device))
+    camera = Cameras(torch.eye(4)[None, :3], 2.0, 2.0, 1.0, 1.0, width=2, height=2)
+    assert sum(len(rays.weights) for rays in model.ray_weights(camera)) == 4
+    assert moved == [model.device]

@@ -10,6 +10,7 @@ import torch
 from maskedit.editors import EditRequest, EditResult, EditTrace
 from maskedit.plugin.checkpoint import find_checkpoint, read_checkpoint
 from maskedit.plugin.lift_options import LiftConfig
+from maskedit.plugin.session_records import Event
 from maskedit.plugin.start import RunStopped
 
 Start = Callable[..., Any]
@@ -127,6 +128,48 @@ def test_an_editor_that_changes_nothing_moves_a_protected_scene_less(start: Star
         return float(torch.stack([(after[name] - stored[name]).abs().mean() for name in names]).mean())
 
     assert moved("held", protect=True) < moved("free")
+
+
+@pytest.fixture(params=["nerfacto", "splatfacto"])
+def protected(request: pytest.FixtureRequest, start: Start, config: Any, splats: Any) -> Any:
+    """A run of each kind of scene, and its editor."""
+    options: dict[str, Any] = {"protect": True, **LIFTED}
+    if request.param == "splatfacto":
+        # The first sweep takes 4 steps, so that the reset comes between two of its edits.
+        return lambda editor: start(editor, config=splats(**options))
+    return lambda editor: start(editor, config=config(**options))
+
+
+def test_a_scene_that_was_reset_is_protected_again(protected: Any, paint: Any) -> None:
+    editor = paint(noise=0.0)
+    trainer = protected(editor)
+    editor.before = lambda request: trainer.requests.put(trainer.reset) if len(editor.requests) == 3 else None
+    model, told = trainer.pipeline.model, list[tuple[int, bool]]()
+    protect = model.protect
+
+    def listen(votes: Any) -> None:
+        told.append((trainer.session.generation, votes is not None))
+        protect(votes)
+
+    model.protect = listen
+    trainer.train()
+    assert told == [(0, True), (1, False), (1, True)]
+    assert model._region is not None if hasattr(model, "_region") else "hold" in model._holder
+
+
+def test_the_region_is_asked_for_once_as_long_as_nobody_does_anything(start: Start, config: Any, paint: Any) -> None:
+    editor = paint()
+    trainer = start(editor, config=config(protect=True, **LIFTED))
+    session, asked = trainer.session, list[int]()
+    assert session is not None
+    pause = Event(step=5, kind="settings", value={"guidance_scale": 3.0})
+    editor.before = lambda request: session.add_event(pause) if len(editor.requests) == 3 else None
+    protection = trainer.pipeline._protection
+    assert protection is not None
+    key_at = protection._key_at
+    protection._key_at = lambda step: asked.append(step) or key_at(step)
+    trainer.train()
+    assert asked == [0, 5]
 
 
 def test_protection_needs_lifted_masks(start: Start, config: Any) -> None:

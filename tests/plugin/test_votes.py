@@ -136,6 +136,15 @@ def test_corners_share_a_point_and_meet_in_it() -> None:
     torch.testing.assert_close(middle, points, atol=1e-5, rtol=0)
 
 
+def test_corners_are_copied_to_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    corners(torch.zeros(2, 3), 64)
+    monkeypatch.setattr(torch, "tensor", None)
+    cells, _ = corners(torch.zeros(2, 3), 64)
+    assert cells[0].tolist() == [
+        (31 + x) * 64**2 + (31 + y) * 64 + 31 + z for x in (0, 1) for y in (0, 1) for z in (0, 1)
+    ]
+
+
 def test_what_does_not_fit_is_refused(ball: Any) -> None:
     with pytest.raises(InputError, match="mask of 24x24 pixels"):
         ball.make_votes().add(ball.camera(0.0), torch.zeros(12, 12))
