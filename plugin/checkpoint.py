@@ -83,6 +83,10 @@ def read_checkpoint(path: Path, scene: SceneKind | None = "nerfacto") -> dict[st
         ) from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
+    # `ranks` reads checkpoints itself. nerfstudio wraps the models it trains on several devices.
+    from .ranks import plain_keys
+
+    state["pipeline"] = plain_keys(state["pipeline"])
     check_scene_kind(path, state["pipeline"], scene or scene_kind_of(state["pipeline"]) or "nerfacto")
     return state
 

@@ -51,6 +51,27 @@ def test_the_newest_checkpoint_is_found_in_the_run_or_its_folder(tmp_path: Path)
         find_checkpoint(tmp_path / "nowhere")
 
 
+def test_scenes_that_were_trained_on_several_devices_are_read(tmp_path: Path) -> None:
+    wrapped = {name.replace("_model.", "_model.module."): value for name, value in NERFACTO.items()}
+    path = write(tmp_path, wrapped)
+    weights = read_checkpoint(path)["pipeline"]
+    assert weights.keys() == NERFACTO.keys()
+    assert model_weights(path, weights, NERFACTO).keys() == NERFACTO.keys()
+
+
+def test_a_scaler_that_was_off_says_nothing_to_one_that_is_on(start: Any) -> None:
+    """A run that began without half precision goes on with it; a scaler refuses the empty state of another."""
+    trainer = start()
+    trainer.train()
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", enabled=True)
+    before = trainer.grad_scaler.state_dict()
+    path = find_checkpoint(trainer.checkpoint_dir)
+    state = read_checkpoint(path)
+    assert state["scalers"] == {}
+    trainer._restore(path, state)
+    assert trainer.grad_scaler.state_dict() == before != {}
+
+
 def test_numpy_numbers_of_schedulers_load_safely(tmp_path: Path) -> None:
     state = read_checkpoint(write(tmp_path, NERFACTO))
     assert state["schedulers"] == {"last": 0.01}
