@@ -11,7 +11,7 @@ edits are due, and every few steps in between.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,7 +129,7 @@ def describe_error(error: Exception) -> str:
 class FollowingSession(EditSession):
     """A session that another rank writes: the same edits and events, and nothing that touches the disk."""
 
-    def _save(self) -> None:
+    def _save(self, state: dict[str, Any]) -> None:
         pass
 
     def save_record(self, record: EditRecord) -> EditRecord:
@@ -254,7 +254,8 @@ def follow_first(ranks: Ranks, edits: SceneEdits, step: int, restore_scene: Call
         restore_scene: brings the scene of this rank back to what it was before the first edit.
     """
     session = edits.session
-    known = (session.generation, len(session.events))
+    # As JSON, because the first rank has what was done and the others what was read.
+    known = (session.generation, json.dumps([asdict(event) for event in session.events]))
     told = ranks.broadcast(known)
     if not isinstance(session, FollowingSession) or told == known:
         return

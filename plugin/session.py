@@ -11,6 +11,7 @@ a checkpoint means to forget what is newer, and undo is an event like any other.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,6 +27,7 @@ from .session_history import (
     HeldSettings,
     initial_settings,
     read_history,
+    read_records,
     settings_before,
     settings_to_json,
     taken_back,
@@ -63,6 +65,7 @@ class EditSession:
         edit_start: int,
         source: str | None,
         photos: Sequence[str] = (),
+        base: Mapping[int, UInt8[Tensor, "height width 3"]] | None = None,
     ) -> "EditSession":
         """Begin a session.
 
@@ -73,6 +76,7 @@ class EditSession:
             edit_start: training step of edit step 0.
             source: checkpoint the run starts from; None = from scratch.
             photos: file of each view's photo.
+            base: pictures that an earlier session left, by view; here they stand for the photos.
         """
         session = cls(
             root,
@@ -88,7 +92,11 @@ class EditSession:
                 "plans": [],
             },
         )
-        session._save()
+        # A session is there once session.json is: whatever lies here before that was left by a kill.
+        shutil.rmtree(root / "base", ignore_errors=True)
+        for view, picture in (base or {}).items():
+            write_image(root / "base" / f"{view:05d}.png", picture)
+        session._save(session._state)
         return session
 
     @classmethod
@@ -153,8 +161,8 @@ class EditSession:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What the user did, oldest first."""
-        return tuple(Event(**event) for event in self._state["events"])
+        """What the user did, by edit step; at the same one, in the order in which it was done."""
+        return tuple(sorted((Event(**event) for event in self._state["events"]), key=lambda event: event.step))
 
     @property
     def records(self) -> tuple[EditRecord, ...]:
@@ -188,8 +196,7 @@ class EditSession:
         # Only editors chosen in the viewer are named, so that plans of older versions are found.
         stored |= {} if editor is None else {"editor": editor}
         with self._lock:
-            self._state["plans"] = [*self._state.get("plans", []), stored]
-            self._save()
+            self._change(plans=[*self._state.get("plans", []), stored])
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse to continue a session with other settings than it began with.
@@ -203,10 +210,6 @@ class EditSession:
                 f"the session at {self.root} began with {name} = {was!r}, this command has {now!r}: pass the "
                 "former to continue it, or --pipeline.resume False to begin a new edit from its scene"
             )
-
-    def save_base(self, view: int, image: UInt8[Tensor, "height width 3"]) -> None:
-        """Keep the picture an earlier session left of a view; here it stands for the photo."""
-        write_image(self.root / "base" / f"{view:05d}.png", image)
 
     def base(self) -> dict[int, UInt8[Tensor, "height width 3"]]:
         """The pictures that stand for photos, by view."""
@@ -294,11 +297,18 @@ class EditSession:
         """A stored mask."""
         return read_mask(self.root / name)
 
-    def add_event(self, event: Event) -> None:
-        """Store something the user did."""
+    def add_event(self, *events: Event) -> None:
+        """Store something the user did; all of it at one edit step.
+
+        A killed run goes on before some of what was done, and repeats it. What is done anew leads elsewhere, so what
+        was to come after it is dropped: an undo would take back edits that its user has never seen.
+
+        Raises:
+            SessionError: if the disk refuses; then it was not done.
+        """
         with self._lock:
-            self._state["events"].append(asdict(event))
-            self._save()
+            known = [event for event in self.events if event.step <= events[0].step]
+            self._change(events=[asdict(event) for event in (*known, *events)])
 
     def undo(self, step: int) -> int:
         """Take back the last sweep of edits: each of its views shows again what it showed before.
@@ -330,12 +340,10 @@ class EditSession:
             raise SessionError(f"expected an edit step before {max(step, 1)}, got {to}: give one of the steps so far")
         before = len(self.hidden(step))
         settings = settings_before(initial_settings(self.settings), self.events, to)
-        with self._lock:
-            self._state["events"] += [
-                asdict(Event(step=step, kind="undo", value={"to": to})),
-                asdict(Event(step=step, kind="settings", value=settings_to_json(settings))),
-            ]
-            self._save()
+        self.add_event(
+            Event(step=step, kind="undo", value={"to": to}),
+            Event(step=step, kind="settings", value=settings_to_json(settings)),
+        )
         return len(self.hidden(step)) - before
 
     def history(self, step: int) -> tuple[HeldSettings, ...]:
@@ -355,11 +363,8 @@ class EditSession:
             edit_start: training step at which editing begins anew; None = where the session first began.
         """
         with self._lock:
-            self._state["generation"] = self.generation + 1
-            self._state["events"] = []
-            if edit_start is not None:
-                self._state["edit_start"] = edit_start
-            self._save()
+            start = self.edit_start if edit_start is None else edit_start
+            self._change(generation=self.generation + 1, events=[], edit_start=start)
             self._records = {}
 
     def roll_back(self, step: int) -> int:
@@ -378,13 +383,13 @@ class EditSession:
         return self.root / f"edits-{self.generation:03d}" / f"{record.step:07d}-{record.view:05d}.json"
 
     def _read_records(self) -> list[EditRecord]:
-        known = {f.name for f in fields(EditRecord)}
-        records: list[EditRecord] = []
-        for path in sorted((self.root / f"edits-{self.generation:03d}").glob("*.json")):
-            content = {k: v for k, v in json.loads(path.read_text()).items() if k in known}
-            content |= {k: tuple(content[k]) for k in ("instructions", "masks")}
-            records.append(EditRecord(**content))
-        return records
+        return read_records(self.root / f"edits-{self.generation:03d}")
 
-    def _save(self) -> None:
-        write_json(self.root / "session.json", self._state)
+    def _change(self, **changes: object) -> None:
+        # What the disk refuses must not be in force either.
+        changed = {**self._state, **changes}
+        self._save(changed)
+        self._state = changed
+
+    def _save(self, state: dict[str, Any]) -> None:
+        write_json(self.root / "session.json", state)

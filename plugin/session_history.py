@@ -3,8 +3,10 @@
 All of it is computed from the events and the edits, so a resumed run, the viewer and `maskedit session` agree.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from ..editors import Instruction
@@ -43,6 +45,17 @@ def describe_instruction(instruction: Instruction) -> str:
     notes = [] if instruction.strength == 1 else [f"strength {instruction.strength:g}"]
     notes += [f"keyword {instruction.keyword!r}"] if instruction.keyword else []
     return instruction.text + (f" ({', '.join(notes)})" if notes else "")
+
+
+def read_records(folder: Path) -> list[EditRecord]:
+    """The edits of a folder, by edit step and view; fields of a newer version are passed over."""
+    known = {each.name for each in fields(EditRecord)}
+    records: list[EditRecord] = []
+    for path in sorted(folder.glob("*.json")):
+        content = {k: v for k, v in json.loads(path.read_text()).items() if k in known}
+        content |= {k: tuple(content[k]) for k in ("instructions", "masks")}
+        records.append(EditRecord(**content))
+    return records
 
 
 def initial_settings(stored: Mapping[str, Any]) -> Settings:

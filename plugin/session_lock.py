@@ -1,12 +1,14 @@
 """One run at a time: a run holds its session while it trains, so that nobody else changes what it reads.
 
-The lock is the system's, so it ends with the process, however that ends. Where the system or the disk has no such
-locks, nobody is kept out.
+The lock is the system's, so it ends with the process, however that ends. Its file stays: were it removed, one process
+could hold the file that is gone and another the one that was made in its place. Where the system or the disk has no
+such locks, nobody is kept out.
 """
 
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -19,6 +21,8 @@ except ImportError:  # There are no such locks on Windows.
     fcntl = None
 
 FILE = "in_use"
+TRIES, PAUSE = 5, 0.1
+"""How often a lock is asked for, and the seconds in between: looking at it takes a moment."""
 # A lock of this kind ends when any handle of its file is closed, so a process has one handle for each session.
 _held: dict[Path, IO[str]] = {}
 
@@ -40,7 +44,7 @@ def hold_session(root: Path) -> None:
     except OSError as error:
         raise SessionError(f"cannot write to {root} ({error}): make the folder of the run writable") from error
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle)
     except (BlockingIOError, PermissionError) as error:
         owner = _owner(path)
         handle.close()
@@ -63,8 +67,40 @@ def release_session(root: Path) -> None:
     path = root.resolve() / FILE
     handle = _held.pop(path, None)
     if handle is not None:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            handle.truncate(0)
         handle.close()
+
+
+def is_held_elsewhere(root: Path) -> bool:
+    """Whether another process holds a session; looking leaves no trace and keeps nobody out.
+
+    Args:
+        root: the session folder; reading it is enough.
+    """
+    path = root.resolve() / FILE
+    # Closing another handle of a file gives up the lock on it, so what is held here is not opened again.
+    if fcntl is None or path in _held:
+        return False
+    try:
+        with path.open() as handle:
+            fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return path.is_file() and os.access(path, os.R_OK)
+    except OSError:
+        return False
+    return False
+
+
+def _lock(handle: IO[str]) -> None:
+    assert fcntl is not None
+    for left in reversed(range(TRIES)):
+        try:
+            return fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if not left:
+                raise
+            time.sleep(PAUSE)
 
 
 def _owner(path: Path) -> str:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..editors import InputError, SessionError
+from ..editors import InputError
 from .checkpoint import MODEL_FOLDER
 from .session import FOLDER, EditSession
 from .session_history import HeldSettings
-from .session_lock import hold_session, release_session
+from .session_lock import hold_session, is_held_elsewhere, release_session
 
 
 def open_run(run: Path) -> EditSession:
@@ -61,6 +61,8 @@ def take_back(session: EditSession, *, to_step: int | None = None, to_instructio
     """
     hold_session(session.root)
     try:
+        # Read again: a run may have ended since, and what it did last must not be overwritten.
+        session = EditSession.open(session.root)
         step = resume_step(session)
         held = session.history(step)
         if to_instruction is not None:
@@ -80,12 +82,7 @@ def take_back(session: EditSession, *, to_step: int | None = None, to_instructio
 
 def check_is_idle(session: EditSession) -> bool:
     """Whether no other process is running on a session."""
-    try:
-        hold_session(session.root)
-    except SessionError:
-        return False
-    release_session(session.root)
-    return True
+    return not is_held_elsewhere(session.root)
 
 
 def _end_of(held: tuple[HeldSettings, ...], number: int) -> int:

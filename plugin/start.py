@@ -1,14 +1,18 @@
 """Where a run begins: from scratch, from the checkpoint of a scene, or where the same run was interrupted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import UInt8
+from torch import Tensor
+
 from ..editors import InputError, MaskeditError
 from .checkpoint import find_checkpoint
 from .session import FOLDER, EditSession
+from .session_lock import hold_session, release_session
 
 DRY_RUN_FOLDER = "maskedit_dry_run"
 
@@ -90,17 +94,29 @@ def _names_own_run(config: Any) -> bool:
     return config.load_dir is not None and Path(config.load_dir).resolve() in (own, own.parent)
 
 
+def _hold_and_open(config: Any) -> EditSession:
+    # Held before it is read: another process might change it in between.
+    root = config.get_base_dir() / FOLDER
+    hold_session(root)
+    try:
+        session = EditSession.open(root)
+        session.check_settings(config.pipeline.session_settings(config.machine.seed))
+    except MaskeditError:
+        release_session(root)
+        raise
+    return session
+
+
 def find_start(config: Any) -> Start:
-    """Find the checkpoint and the session to begin with.
+    """Find the checkpoint and the session to begin with; a session that is gone on with is held.
 
     Raises:
         InputError: if there is no scene to edit and none is to be reconstructed.
-        SessionError: if the run was begun with other settings.
+        SessionError: if the run was begun with other settings, or is going on.
     """
     pipeline = config.pipeline
     if EditSession.exists(config.get_base_dir()) and not pipeline.dry_run:
-        session = EditSession.open(config.get_base_dir() / FOLDER)
-        session.check_settings(pipeline.session_settings(config.machine.seed))
+        session = _hold_and_open(config)
         if list(config.get_checkpoint_dir().glob("step-*.ckpt")):
             step = config.load_step if _names_own_run(config) else None
             return Start(checkpoint=find_checkpoint(config.get_checkpoint_dir(), step), session=session)
@@ -112,3 +128,34 @@ def find_start(config: Any) -> Start:
             "this run reconstruct it with --pipeline.reconstruct-steps 30000"
         )
     return Start(checkpoint=source, session=None)
+
+
+def remove_newer(checkpoint: Path) -> None:
+    """Remove the checkpoints after one that a run goes on from, so that no later run takes them for its newest."""
+    for other in checkpoint.parent.glob("step-*.ckpt"):
+        if other.name > checkpoint.name:
+            other.unlink()
+
+
+def pictures_left(
+    checkpoint: Path | None, step: int, settings: Mapping[str, Any]
+) -> dict[int, UInt8[Tensor, "height width 3"]]:
+    """What an earlier session made of the photos, where its scene is edited anew; it is to be kept now.
+
+    Args:
+        checkpoint: that the new run begins with.
+        step: training step of its first step.
+        settings: what tells whether the photos are the same.
+
+    Returns:
+        By view; views that show their photo are left out.
+
+    Raises:
+        SessionError: if the photos are others.
+    """
+    if checkpoint is None or not EditSession.exists(checkpoint.parent.parent):
+        return {}
+    earlier = EditSession.open(checkpoint.parent.parent / FOLDER)
+    earlier.check_settings(settings)
+    shown = earlier.working_set(step - earlier.edit_start)
+    return earlier.base() | {view: earlier.image_of(record) for view, record in shown.items()}

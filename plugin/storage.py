@@ -6,7 +6,7 @@ Pixels are kept as uint8 because a PNG is: what is written is exactly what train
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ STRIP_SIDE = 256
 
 
 _HINT = (
-    "free some space or choose another --output-dir, then run the same command again; everything saved so far is kept"
+    "free some space, then go on with --load-config RUN/config.yml, which keeps everything saved so far, or begin a "
+    "new run in another --output-dir"
 )
 
 
@@ -44,6 +45,27 @@ def write_json(path: Path, content: object) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors."""
     editors.write_tensors(path, tensors, hint=_HINT)
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], *, partial: Path) -> None:
+    """Write a checkpoint in one move.
+
+    Args:
+        path: its place.
+        state: what torch can save.
+        partial: where it lies until it is whole, on the same disk.
+
+    Raises:
+        SessionError: if the disk refuses.
+    """
+    with one_line_on_failure(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(dict(state), partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(getattr(error, "errno", None), str(error)) from error
 
 
 def write_image(path: Path, image: UInt8[Tensor, "height width 3"] | UInt8[Tensor, "height width"]) -> None:

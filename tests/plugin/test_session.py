@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -177,9 +178,69 @@ def test_options_within_options_are_compared_where_both_know_them(tmp_path: Path
         session.check_settings({"photos": (4, 16, 8)})
 
 
-def test_pictures_of_an_earlier_session_are_kept(session: EditSession) -> None:
-    session.save_base(1, picture(7))
-    assert {view: int(each[0, 0, 0]) for view, each in EditSession.open(session.root).base().items()} == {1: 7}
+def test_pictures_of_an_earlier_session_are_kept(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"settings": {}, "start_step": 0, "edit_start": 0, "source": None}
+    made = EditSession.create(tmp_path, base={1: picture(7)}, **options)
+    assert {view: int(each[0, 0, 0]) for view, each in EditSession.open(made.root).base().items()} == {1: 7}
+
+
+def test_a_session_is_not_there_before_all_its_pictures_are(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"settings": {}, "start_step": 0, "edit_start": 0, "source": None}
+
+    class Torn(dict[int, torch.Tensor]):
+        def items(self) -> Any:
+            yield 0, picture(3)
+            raise KeyboardInterrupt
+
+    root = tmp_path / "maskedit_session"
+    with pytest.raises(KeyboardInterrupt):
+        EditSession.create(root, base=Torn({0: picture(3), 1: picture(4)}), **options)
+    assert (root / "base" / "00000.png").is_file()
+    assert not EditSession.exists(tmp_path)
+    # What was left behind is none of the next session's pictures.
+    assert set(EditSession.create(root, base={1: picture(4)}, **options).base()) == {1}
+
+
+def refuse(*given: object, **options: object) -> None:
+    raise SessionError("cannot write: free some space")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda session: session.undo(50),
+        lambda session: session.undo_to(50, 10),
+        lambda session: session.add_event(Event(step=50, kind="pause", value=True)),
+        lambda session: session.reset(edit_start=70),
+        lambda session: session.save_plan((Instruction(text="x"),), ScenePlan(instructions=(Instruction(text="x"),))),
+    ],
+)
+def test_what_the_disk_refuses_is_not_done(session: EditSession, monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+    before = json.loads(json.dumps(session._state))
+    monkeypatch.setattr("maskedit.plugin.session.write_json", refuse)
+    with pytest.raises(SessionError, match="free some space"):
+        act(session)
+    assert session._state == before
+    assert len(session.records) == 5
+
+
+def test_an_undo_before_a_stored_one_takes_back_what_was_there(session: EditSession) -> None:
+    """Undo at 50, kill, go on at 40, undo at 45: the edits before 45 are meant, and the first undo is no more."""
+    session.undo(50)
+    session.roll_back(40)
+    save(session, 4)
+    assert session.undo(45) == 1
+    for each in (session, EditSession.open(session.root)):
+        assert [event.step for event in each.events] == [45]
+        assert shown(each, 60) == {0: 2, 1: 3}
+
+
+def test_events_of_an_older_version_are_put_in_order(session: EditSession) -> None:
+    path = session.root / "session.json"
+    state = json.loads(path.read_text())
+    state["events"] = [{"step": step, "kind": "undo", "value": None} for step in (50, 45)]
+    path.write_text(json.dumps(state))
+    assert [event.step for event in EditSession.open(session.root).events] == [45, 50]
 
 
 def test_a_plan_is_kept_for_its_instructions(session: EditSession) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from maskedit.editors import InputError, SessionError
 from maskedit.plugin.session import EditRecord, EditSession, Event
-from maskedit.plugin.session_lock import FILE
+from maskedit.plugin.session_lock import is_held_elsewhere
 from maskedit.plugin.session_offline import check_is_idle, open_run, resume_step, standing_step, take_back
 
 GREY = torch.full((4, 4), 128, dtype=torch.uint8)
@@ -66,7 +66,7 @@ def test_the_last_sweep_is_taken_back(session: EditSession) -> None:
     # The edit of step 5 is newer than the checkpoint, and will be made again anyway.
     assert (done.step, done.edits) == (5, 2)
     assert shown(session, 5) == {0: 0, 1: 1, 2: 2}
-    assert not (session.root / FILE).exists()
+    assert not is_held_elsewhere(session.root)
 
 
 def test_an_instruction_is_gone_back_to(session: EditSession) -> None:
