@@ -13,24 +13,24 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ..editors import MaskeditError, ModelError, SessionError
+from ..editors import InputError, MaskeditError, ModelError
 from .carrier import EditCarrier
 from .check import check_language_is_there
 from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
 from .dry_run import DryRun, StepCost
 from .edits import SceneEdits
-from .options import MaskeditPipelineConfig
+from .lift_scene import read_start
+from .options import MaskeditPipelineConfig, model_options
 from .pipeline import MaskeditPipeline, seed_everything
 from .ranks import Ranks, check_ranks, find_start_together, follow_first, meets, plain_keys
 from .session import FOLDER, EditSession
 from .session_lock import hold_session, release_session
-from .start import DRY_RUN_FOLDER, Start, continue_in_place, one_line
-from .storage import one_line_on_failure, probe_folder
+from .start import DRY_RUN_FOLDER, Start, continue_in_place, one_line, pictures_left, remove_newer
+from .storage import one_line_on_failure, probe_folder, write_checkpoint
 from .update import Draw, seed_for
 from .viewer import EditControls
 
@@ -52,10 +52,13 @@ class MaskeditTrainerConfig(TrainerConfig):
 
     def save_config(self) -> None:
         """Write config.yml; ns-train does so before anything else, so a folder that can't be written shows here."""
-        with one_line(), one_line_on_failure(self.get_base_dir() / "config.yml"):
+        path = self.get_base_dir() / "config.yml"
+        with one_line(), one_line_on_failure(path):
             # nerfstudio starts the processes after this, and their refusals would come with tracebacks.
             check_ranks(self)
-            super().save_config()
+            # The options that a run goes on with are those in its file, and the same command may lack some of them.
+            if not (path.is_file() and EditSession.exists(self.get_base_dir())):
+                super().save_config()
 
 
 class MaskeditTrainer(Trainer):
@@ -72,6 +75,7 @@ class MaskeditTrainer(Trainer):
             check_ranks(given)
             self.ranks = Ranks.join(world_size)
             config = self.ranks.first(lambda: continue_in_place(given))
+            self._asked_precision = config.mixed_precision
             # Half precision is for GPUs; nerfstudio would say so and warn about its scaler.
             config.mixed_precision &= config.machine.device_type != "cpu"
             super().__init__(config, local_rank, world_size)
@@ -146,20 +150,23 @@ class MaskeditTrainer(Trainer):
         first = 0 if state is None else int(state["step"]) + 1
         self.session = start.session or self.ranks.share_session(lambda: self._create_session(first))
         session = self._session
-        if self.ranks.is_first:
-            hold_session(session.root)
-        session.check_settings({"photos": self._photo_counts()})
+        session.check_settings(self._own_settings())
         for view, picture in session.base().items():
             self.pipeline.datamanager.replace_original(view, picture)
-        was_reset = session.generation != (state or {}).get("maskedit", {}).get("generation", 0)
+        # The generation of another run's checkpoint is that of its own session.
+        is_own = start.session is not None and start.checkpoint in [*self.checkpoint_dir.glob("step-*.ckpt")]
+        was_reset = session.generation != ((state or {}).get("maskedit", {}).get("generation", 0) if is_own else 0)
         if was_reset:
             # The newest checkpoint is older than the reset, so the run goes on from the first scene.
             self._restore_start()
             first = session.edit_start
         elif state is not None and start.checkpoint is not None:
             self._restore(start.checkpoint, state)
+            if is_own and self.ranks.is_first:
+                # Before the edits that they were trained on are forgotten.
+                remove_newer(start.checkpoint)
         self._start_step = self.step = first
-        self._begin(has_scene=state is not None or session.edit_start > first)
+        self._begin(has_scene=was_reset or state is not None or session.edit_start > first)
         # nerfstudio's own progress display measures against this.
         self.config.max_num_iterations = self.end_step
 
@@ -177,6 +184,8 @@ class MaskeditTrainer(Trainer):
         if not beside:
             session.roll_back(self.next_edit_step)
         edits.show(self.next_edit_step)
+        if self.controls is not None:
+            self.controls.begin()
         pipeline.set_step(self._start_step)
         if self.config.pipeline.dry_run:
             return
@@ -207,30 +216,29 @@ class MaskeditTrainer(Trainer):
         root = self.base_dir / (DRY_RUN_FOLDER if pipeline.dry_run else FOLDER)
         if pipeline.dry_run and root.is_dir():
             shutil.rmtree(root)
-        settings = pipeline.session_settings(self.config.machine.seed) | {"photos": self._photo_counts()}
-        session = EditSession.create(
+        settings = pipeline.session_settings(self.config.machine.seed) | self._own_settings()
+        root.mkdir(parents=True, exist_ok=True)
+        hold_session(root)
+        return EditSession.create(
             root,
             settings=settings,
             start_step=first,
             edit_start=first + pipeline.reconstruct_steps,
             source=None if checkpoint is None else str(checkpoint.resolve()),
             photos=[str(data.photo_file(view)) for view in range(len(data.views))],
+            base=pictures_left(checkpoint, first, self._photo_settings()),
         )
-        if checkpoint is not None and EditSession.exists(checkpoint.parent.parent):
-            # The scene was edited before: what was made of the photos then is what must be kept now.
-            earlier = EditSession.open(checkpoint.parent.parent / FOLDER)
-            earlier.check_settings({"photos": self._photo_counts()})
-            pictures = earlier.base() | {
-                view: earlier.image_of(record)
-                for view, record in earlier.working_set(first - earlier.edit_start).items()
-            }
-            for view, picture in pictures.items():
-                session.save_base(view, picture)
-        return session
 
-    def _photo_counts(self) -> list[int]:
-        """Number, height and width of the photos."""
-        return list(self.pipeline.datamanager.photo_shape)
+    def _photo_settings(self) -> dict[str, Any]:
+        """Number, height and width of the photos, and which ones they are: subsets have the same number."""
+        data = self.pipeline.datamanager
+        names = {str(view): data.photo_name(view) for view in range(len(data.views))}
+        return {"photos": list(data.photo_shape), "photo names": names}
+
+    def _own_settings(self) -> dict[str, Any]:
+        """What must be the same when the session is continued, and is known only when everything is built."""
+        options = model_options(self.config.pipeline.model, KEPT_MODEL_FIELDS)
+        return {"mixed precision": self._asked_precision, "model options": options, **self._photo_settings()}
 
     def _restore(self, path: Path, state: dict[str, Any]) -> None:
         """Weights, optimisers, schedules and sampler of a checkpoint."""
@@ -245,33 +253,31 @@ class MaskeditTrainer(Trainer):
         self.optimizers.load_optimizers(state["optimizers"])
         if "schedulers" in state and self.config.load_scheduler:
             self.optimizers.load_schedulers(state["schedulers"])
-        self.grad_scaler.load_state_dict(state["scalers"])
+        if state["scalers"]:
+            # A scaler that was switched off, as on a CPU, has nothing to say, and one that is on would refuse that.
+            self.grad_scaler.load_state_dict(state["scalers"])
         self.pipeline.scene_model.restore_training_state(int(state["step"]), state.get("maskedit", {}))
 
     def _restore_start(self) -> None:
         """Bring the scene back to what it was before the first edit."""
-        session = self._session
-        path = session.start_checkpoint if session.start_checkpoint.is_file() else session.source
-        if path is None or not path.is_file():
-            raise SessionError(f"the scene before the first edit is gone ({path}): put it back, or begin a new run")
-        self._restore(path, read_checkpoint(path, self.config.pipeline.scene_kind))
+        self._restore(*read_start(self._session, self.config.pipeline.scene_kind))
 
     def train(self) -> None:
         """Train to the end, or edit a few views if that is all that was asked for."""
         with one_line():
-            if self.config.pipeline.dry_run:
-                self._dry_run()
-            elif self._start_step >= self.end_step:
-                CONSOLE.log(
-                    f"this run is complete ({self._edit_steps} edit steps): raise --max-num-iterations to go on"
-                )
-            else:
-                self.config.max_num_iterations = ENDLESS
-                try:
+            try:
+                if self.config.pipeline.dry_run:
+                    self._dry_run()
+                elif self._start_step >= self.end_step:
+                    CONSOLE.log(
+                        f"this run is complete ({self._edit_steps} edit steps): raise --max-num-iterations to go on"
+                    )
+                else:
+                    self.config.max_num_iterations = ENDLESS
                     super().train()
-                finally:
-                    self._carrier.close()
-                    release_session(self._session.root)
+            finally:
+                self._carrier.close()
+                release_session(self._session.root)
 
     def _dry_run(self) -> None:
         # Without the trainer's own `train_iteration`: it answers the viewer and writes the first scene.
@@ -336,10 +342,11 @@ class MaskeditTrainer(Trainer):
     def reset(self) -> None:
         """Go back to the original photos and the scene before the first edit; edit steps count from 0 again."""
         if self.edit_step < 0:
-            return
+            raise InputError("nothing to reset: the scene is still being reconstructed, and no edit has been made")
+        start = read_start(self._session, self.config.pipeline.scene_kind)
         self._carrier.recall(forget=True)
-        self._restore_start()
         self._session.reset(edit_start=self.step)
+        self._restore(*start)
         self._session_edits.show(0)
 
     def save_checkpoint(self, step: int) -> None:
@@ -363,16 +370,8 @@ class MaskeditTrainer(Trainer):
             "scalers": self.grad_scaler.state_dict(),
             "maskedit": {"generation": self._session.generation, **self.pipeline.scene_model.training_state()},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         # nerfstudio takes every file of the checkpoint folder for a checkpoint, so the partial one lies elsewhere.
-        partial = self.base_dir / "checkpoint.partial"
-        with one_line_on_failure(path):
-            try:
-                torch.save(state, partial)
-                partial.replace(path)
-            except (OSError, RuntimeError) as error:
-                partial.unlink(missing_ok=True)
-                raise OSError(getattr(error, "errno", None), str(error)) from error
+        write_checkpoint(path, state, partial=self.base_dir / "checkpoint.partial")
 
     def _after_train(self) -> None:
         """Save under the last step that was trained; nerfstudio's loop may have counted one more."""
@@ -380,5 +379,12 @@ class MaskeditTrainer(Trainer):
             return
         self.step = self._last_step
         with one_line():
-            self._carrier.finish()
+            try:
+                self._carrier.finish()
+            except MaskeditError:
+                # The last edit is lost; what was trained meanwhile need not be.
+                self.save_checkpoint(self.step)
+                raise
+        if self.controls is not None:
+            self.callbacks.append(self.controls.at_end)
         super()._after_train()
