@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerElement
 
 from ..editors import InputError, MaskeditError
@@ -34,6 +35,8 @@ class SteeredRun(Protocol):
 
     config: Any
     pipeline: Any
+    ranks: Any
+    train_lock: Any
     session: EditSession | None
     requests: SimpleQueue[Callable[[], object]]
     training_state: Literal["training", "paused", "completed"]
@@ -43,7 +46,7 @@ class SteeredRun(Protocol):
         ...
 
     def reset(self) -> None:
-        """Go back to the originals and the first scene."""
+        """Go back to the originals and the first scene, or refuse where there is nothing to go back to."""
         ...
 
 
@@ -121,13 +124,40 @@ class EditControls:
         """A callback of the viewer that asks the trainer for something."""
 
         def ask(element: object) -> None:
-            if self._trainer.training_state == "training":
-                self.status.show_waiting(True)
-                self._trainer.requests.put(lambda: self.carry_out(action))
+            self._trainer.requests.put(lambda: self.carry_out(action))
+            if self._rests:
+                self.answer()
             else:
-                self.carry_out(action)
+                self.status.show_waiting(True)
 
         return ask
+
+    @property
+    def _rests(self) -> bool:
+        """Whether no step comes that would answer; while several devices pause, the others wait within one."""
+        state = self._trainer.training_state
+        return state == "completed" or (state == "paused" and self._trainer.ranks.size == 1)
+
+    def begin(self) -> None:
+        """Show what holds as the run begins: a resumed one may have been told otherwise than by its command line."""
+        settings = self.edits.settings_at(self.step)
+        self.fields.show(settings)
+        self.region.offer([each.text for each in settings.instructions])
+
+    @property
+    def at_end(self) -> TrainingCallback:
+        """Answers what was asked during the last step, when the run is over and its checkpoint is written."""
+
+        def answer(step: int) -> None:
+            with self._trainer.train_lock:
+                self.answer()
+
+        return TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], answer)
+
+    def answer(self) -> None:
+        """Do what was asked for, in the order in which it was."""
+        while not self._trainer.requests.empty():
+            self._trainer.requests.get()()
 
     def carry_out(self, action: Action) -> None:
         """Do what was asked; a mistake in the viewer must not end hours of training."""
@@ -157,7 +187,7 @@ class EditControls:
         self._refreshed = now
         trainer, session = self._trainer, self.session
         ahead = session.edit_start - trainer.step
-        settings = self.pipeline.edits.settings_at(max(0, trainer.edit_step))
+        settings = self.edits.settings_at(max(0, trainer.edit_step))
         if ahead > 0:
             progress = f"Reconstructing, {ahead} steps before the first edit"
         else:
@@ -213,14 +243,15 @@ class EditControls:
         self.status.say(f"undo: {self._trainer.undo()} edits taken back")
 
     def _go_back(self) -> None:
-        session, chosen = self.session, self._earlier.value
+        chosen = self._earlier.value
         if chosen not in self._held:
             raise InputError("nothing to go back to: no edit has been made")
         count = self._trainer.undo(to=self._held[chosen])
-        self.fields.show(self.pipeline.edits.settings_at(session.clock(self.step)))
+        self.fields.show(self.edits.settings_at(self.step))
         self._after_settings(f"back, {count} edits taken back; now: ")
 
     def _reset(self) -> None:
         self._trainer.reset()
         self.fields.forget()
+        self.region.offer([each.text for each in self.edits.settings_at(0).instructions])
         self.status.say("reset: the photos and the scene before the first edit")

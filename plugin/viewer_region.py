@@ -11,7 +11,7 @@ from nerfstudio.viewer.viewer_elements import (
 )
 
 from ..editors import InputError
-from .lift_regions import IDENTITY, box_event, clear_event, mark_event
+from .lift_regions import box_event, clear_event, mark_event
 from .viewer_preview import PanelOwner
 
 ALL = "all instructions"
@@ -77,9 +77,7 @@ class RegionPanel:
         rotation: Any = tuple(tuple(row) for row in box.R.tolist())
         how = "limit" if self.use.value == LIMIT else "replace"
         owner, centre, size = self._owner, tuple(box.T.tolist()), tuple(box.S.tolist())
-        event = box_event(
-            owner.step, centre=centre, size=size, rotation=rotation or IDENTITY, how=how, instruction=self._chosen
-        )
+        event = box_event(owner.step, centre=centre, size=size, rotation=rotation, how=how, instruction=self._chosen)
         owner.add_event(event)
         owner.status.say(f"the box holds for {self.instruction.value} from the next edit on")
 

@@ -17,8 +17,7 @@ from nerfstudio.viewer.viewer_elements import ViewerElement
 
 from maskedit.editors import InputError
 from maskedit.plugin import viewer
-from maskedit.plugin.checkpoint import read_checkpoint
-from maskedit.plugin.session import EditSession, Event
+from maskedit.plugin.session import EditSession
 from maskedit.plugin.viewer import EditControls, SteeredRun
 
 
@@ -91,6 +90,49 @@ def test_while_training_rests_the_answer_comes_at_once(trainer: Any, state: str)
     assert trainer.requests.empty()
     # A run that is over counts the step it has made last, and undoes that as well.
     assert len(trainer.session.hidden(5)) == (state == "completed")
+
+
+def test_what_was_asked_before_training_rests_is_answered_first(trainer: Any) -> None:
+    trainer.train_iteration(1)
+    press(trainer, "pause")
+    trainer.training_state = "paused"
+    press(trainer, "start")
+    assert [(e.kind, e.value) for e in trainer.session.events] == [("pause", True), ("pause", False)]
+    assert "Asked" not in trainer.controls.status.text
+
+
+def test_several_devices_answer_together_even_while_training_rests(trainer: Any) -> None:
+    # The others would wait for it in a step of theirs.
+    trainer.ranks.size = 2
+    trainer.training_state = "paused"
+    press(trainer, "pause")
+    assert trainer.session.events == ()
+    trainer.training_state = "completed"
+    press(trainer, "start")
+    assert len(trainer.session.events) == 2
+
+
+def test_what_was_asked_during_the_last_step_is_answered_at_the_end(start: Callable[..., Any], paint: Any) -> None:
+    editor = paint()
+    trainer = start(editor)
+    trainer.controls = EditControls(trainer)
+    editor.before = lambda request: press(trainer, "sweep") if len(editor.requests) == 4 else None
+    trainer.config.max_num_iterations = trainer._edit_steps = 7
+    trainer.train()
+    assert trainer.requests.empty()
+    # By the same clock as what is asked once the run is over.
+    assert [(e.kind, e.step) for e in trainer.session.events] == [("undo", 7)]
+
+
+def test_there_is_nothing_to_reset_before_the_first_edit(trainer: Any) -> None:
+    fill(trainer, instruction0="make it green")
+    press(trainer, "apply")
+    trainer.step = 0
+    press(trainer, "reset")
+    trainer.train_iteration(0)
+    assert "nothing to reset" in trainer.controls.status.text
+    assert trainer.session.generation == 0
+    assert trainer.controls.fields.changed() == {}
 
 
 def test_instructions_and_guidance_are_applied_from_their_step_on(trainer: Any) -> None:
@@ -191,37 +233,6 @@ def test_an_earlier_instruction_can_be_gone_back_to(trainer: Any) -> None:
     again = EditSession.open(trainer.session.root)
     assert again.working_set(6).keys() == {0}
     assert again.history(6)[-1].describe() == "make the red square white"
-
-
-def test_a_resumed_run_goes_back_again(start: Callable[..., Any], config: Any, paint: Any) -> None:
-    given = config()
-    given.save_only_latest_checkpoint = False
-    editor = paint()
-    trainer = start(editor, config=given)
-
-    def steer(request: Any) -> None:
-        if len(editor.requests) == 2:
-            value = {"instructions": [{"text": "make it green"}]}
-            trainer.requests.put(lambda: trainer.session.add_event(Event(step=3, kind="settings", value=value)))
-        if len(editor.requests) == 3:
-            trainer.requests.put(lambda: trainer.undo(to=3))
-
-    editor.before = steer
-    trainer.train()
-    assert [event.kind for event in trainer.session.events] == ["settings", "undo", "settings"]
-    assert trainer.session.hidden(8) == {2}
-    last = max(trainer.checkpoint_dir.glob("*.ckpt"))
-    expected, texts = read_checkpoint(last)["pipeline"], [r.instructions for r in trainer.session.records]
-    assert texts == [("make the red square white",)] * 2 + [("make it green",), ("make the red square white",)]
-    for path in trainer.checkpoint_dir.glob("*.ckpt"):
-        if path.name > "step-000000004.ckpt":
-            path.unlink()
-    again = start(config=given)
-    assert again.edit_step == 2
-    again.train()
-    found = read_checkpoint(last)["pipeline"]
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert [r.instructions for r in again.session.records] == texts
 
 
 def test_nothing_can_be_gone_back_to_before_the_first_edit(trainer: Any) -> None:

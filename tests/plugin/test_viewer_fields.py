@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from maskedit.editors import PRESET_FILE, InputError, Instruction, ModelError
+from maskedit.plugin.checkpoint import read_checkpoint
 from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.editor_cache import EditorCache
 from maskedit.plugin.session_records import Event
 from maskedit.plugin.slot import Settings
+from maskedit.plugin.trainer import MaskeditTrainer
+from maskedit.plugin.viewer import EditControls
 from maskedit.plugin.viewer_fields import ROWS, EditFields
 
 
@@ -106,6 +110,61 @@ def test_settings_that_were_gone_back_to_are_shown(fields: EditFields) -> None:
     assert fields.elements["instruction1"].value == ""
     assert (fields.editor.value, fields.image_guidance.visible) == ("diffedit", False)
     assert fields.changed() == {}
+
+
+def test_a_resumed_run_shows_what_holds(
+    start: Callable[..., Any], config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(reconstruct_steps=1)
+    first = start(config=given)
+    value = {"instructions": [{"text": "make it green"}], "editor": "ip2p", "guidance_scale": 5.0}
+    first.session.add_event(Event(step=2, kind="settings", value=value))
+    first.train()
+
+    def with_controls(self: Any) -> Any:
+        # As with a viewer, whose server is not needed here.
+        self.controls = EditControls(self)
+        return super(MaskeditTrainer, self).setup_optimizers()
+
+    monkeypatch.setattr(MaskeditTrainer, "setup_optimizers", with_controls)
+    given.max_num_iterations = 9
+    again = start(config=given)
+    elements = again.controls.elements
+    assert (elements["instruction0"].value, elements["editor"].value) == ("make it green", "ip2p")
+    assert elements["guidance_scale"].value == 5.0
+    assert elements["instruction"].options[1:] == ["make it green"]
+    assert again.controls.fields.changed() == {}
+
+
+def test_a_resumed_run_goes_back_again(start: Callable[..., Any], config: Any, paint: Any) -> None:
+    given = config()
+    given.save_only_latest_checkpoint = False
+    editor = paint()
+    trainer = start(editor, config=given)
+
+    def steer(request: Any) -> None:
+        if len(editor.requests) == 2:
+            value = {"instructions": [{"text": "make it green"}]}
+            trainer.requests.put(lambda: trainer.session.add_event(Event(step=3, kind="settings", value=value)))
+        if len(editor.requests) == 3:
+            trainer.requests.put(lambda: trainer.undo(to=3))
+
+    editor.before = steer
+    trainer.train()
+    assert [event.kind for event in trainer.session.events] == ["settings", "undo", "settings"]
+    assert trainer.session.hidden(8) == {2}
+    last = max(trainer.checkpoint_dir.glob("*.ckpt"))
+    expected, texts = read_checkpoint(last)["pipeline"], [r.instructions for r in trainer.session.records]
+    assert texts == [("make the red square white",)] * 2 + [("make it green",), ("make the red square white",)]
+    for path in trainer.checkpoint_dir.glob("*.ckpt"):
+        if path.name > "step-000000004.ckpt":
+            path.unlink()
+    again = start(config=given)
+    assert again.edit_step == 2
+    again.train()
+    found = read_checkpoint(last)["pipeline"]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert [r.instructions for r in again.session.records] == texts
 
 
 @pytest.mark.slow
