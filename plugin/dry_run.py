@@ -35,7 +35,7 @@ class EditCost:
     loading: float
     """Seconds until the first view could be edited: weights, language, and masks that are found for all at once."""
     seconds: float
-    """Of one view; the first, which is slower, counts only where it is the only one."""
+    """Of one view; the first batch, which is slower, counts only where it is the only one."""
     peak: int | None
     """Most memory in bytes; None = the system does not tell."""
 
@@ -64,18 +64,20 @@ class DryRun:
         self.edits: SceneEdits = trainer.pipeline.edits
 
     def edit(self, count: int) -> EditCost:
-        """Edit some views spread over the scene.
+        """Edit some views spread over the scene, as many at a time as the run will.
 
         Args:
-            count: how many; all, if there are fewer.
+            count: how many at least, since only full batches take the memory of the run's; all, if there are fewer.
         """
-        edits, views = self.edits, self.edits.schedule.views
-        count = min(count, views)
+        edits, batch, views = self.edits, self.edits.schedule.count, self.edits.schedule.views
+        count = min(-(-count // batch) * batch, views)
         settings = edits.settings_at(0)
         works: list[EditWork] = []
-        for number in range(count):
-            turn = replace(edits.schedule.turn(number, step=number), view=number * views // count)
-            works.append(EditWork(turns=(turn,), settings=settings))
+        for first in range(0, count, batch):
+            numbers = range(first, min(first + batch, count))
+            turns = [edits.schedule.turn(number, step=len(works)) for number in numbers]
+            spread = tuple(replace(turn, view=turn.index * views // count) for turn in turns)
+            works.append(EditWork(turns=spread, settings=settings))
         memory = PeakMemory(self.pipeline.editor_device)
         started = time.monotonic()
         edits.load_editor(settings)
@@ -85,9 +87,9 @@ class DryRun:
         seconds: list[float] = []
         for work in works:
             started = time.monotonic()
-            (record,) = edits.run(work)
-            seconds.append(time.monotonic() - started)
-            strips.append(record.strip or f"{record.photo}: {record.reason}")
+            records = edits.run(work)
+            seconds.append((time.monotonic() - started) / len(records))
+            strips += [record.strip or f"{record.photo}: {record.reason}" for record in records]
         counted = seconds[1:] or seconds
         return EditCost(strips=tuple(strips), loading=loading, seconds=sum(counted) / len(counted), peak=memory.stop())
 

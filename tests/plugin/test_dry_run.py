@@ -82,6 +82,19 @@ def test_splats_are_tried(start: Start, splats: Any, capsys: pytest.CaptureFixtu
     assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
+def test_views_are_tried_in_the_batches_of_the_run(start: Start, paint: Any) -> None:
+    editor = paint()
+    trainer = start(editor, dry_run=1, edit_count=3, reconstruct_steps=0)
+    run = DryRun(trainer, super(MaskeditTrainer, trainer).train_iteration)
+    assert len(run.edit(1).strips) == 3
+    assert [len(request.image) for request in editor.requests] == [3]
+    assert [r.view for r in trainer.session.records] == [0, 1, 2]
+    # Four views have one full batch and a rest.
+    editor.requests.clear()
+    assert len(run.edit(4).strips) == 4
+    assert [len(request.image) for request in editor.requests] == [3, 1]
+
+
 def test_only_the_warm_edits_count(start: Start, paint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
