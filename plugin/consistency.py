@@ -108,6 +108,18 @@ class ViewTies:
         self._config, self._camera, self._seed = config, camera, seed
         self._far = 1 / (1 / far_plane + _LEAST_DISPARITY)
 
+    def check(self, editor: SceneEditorConfig, edit_count: int) -> None:
+        """Refuse an editor that could not edit the views of a batch so tied.
+
+        Args:
+            editor: whose options say how many views run at once.
+            edit_count: views edited together.
+
+        Raises:
+            InputError: naming the flag to change.
+        """
+        self._config.check(editor, edit_count)
+
     def tie(self, request: EditRequest, views: Sequence[EditView]) -> EditRequest:
         """The request with what its views share; an editor that inverts them draws no noise to be replaced."""
         if self._config.noise == "anchored" and request.noise_levels is not None:

@@ -23,6 +23,10 @@ from .view_masks import ViewMasks
 from .working_set import EditedPhotos
 
 
+class EmptySweepError(InputError):
+    """Nothing to edit was found in any view."""
+
+
 class SceneEdits:
     """The edits of a run, each made within the training step in which it is due.
 
@@ -93,6 +97,8 @@ class SceneEdits:
         if not settings.instructions:
             raise InputError("expected an instruction, got none: say what to change")
         config, editor = self._cache.config_for(settings), self._cache.peek(settings)
+        if self._ties is not None:
+            self._ties.check(config, self.schedule.count)
         if editor is not None:
             # Planned at once: what is not understood must be said now and not end the run at its next edit.
             due = self.schedule.next_due(event.step)
@@ -131,7 +137,8 @@ class SceneEdits:
         Raises:
             SessionError: if an edit can't be stored.
             ParseError: if an instruction can't be understood.
-            NothingFoundError: if nothing was found, in this view or in a whole sweep.
+            NothingFoundError: if nothing was found in a view and such views are not to be skipped.
+            EmptySweepError: if nothing was found in a whole sweep.
         """
         work = self.due(step)
         return () if work is None else self.run(work)
@@ -234,7 +241,7 @@ class SceneEdits:
         """Train on what was made from now on.
 
         Raises:
-            InputError: if nothing was found in a whole sweep.
+            EmptySweepError: if nothing was found in a whole sweep.
         """
         for each in made:
             if each.image is not None:
@@ -308,7 +315,7 @@ class SceneEdits:
             return
         records = self.session.records
         if records and all(record.image is None for record in records):
-            raise InputError(
+            raise EmptySweepError(
                 f"nothing to edit was found in any of {len(records)} views ({records[-1].reason}): change "
                 "--pipeline.instructions, lower the mask threshold, or see --pipeline.dry-run"
             )

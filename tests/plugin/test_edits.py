@@ -13,9 +13,12 @@ from maskedit.editors import (
     EditTrace,
     InputError,
     Instruction,
+    IP2PConfig,
     ParseError,
 )
-from maskedit.plugin.edits import SceneEdits, format_duration
+from maskedit.plugin.consistency import ConsistencyConfig, ViewTies
+from maskedit.plugin.editor import SceneEditorConfig
+from maskedit.plugin.edits import EmptySweepError, SceneEdits, format_duration
 from maskedit.plugin.session import EditSession, Event
 from maskedit.plugin.storage import from_bytes
 
@@ -170,7 +173,7 @@ def test_nothing_found_anywhere_stops_after_a_sweep(toy: Any, paint: Any) -> Non
     edits, _, _ = toy(paint(blind_to=(RED.text,)))
     for step in range(3):
         edits.run_due(step)
-    with pytest.raises(InputError, match="any of 4 views"):
+    with pytest.raises(EmptySweepError, match="any of 4 views"):
         edits.run_due(3)
 
 
@@ -250,6 +253,15 @@ def test_new_instructions_are_planned_when_they_are_given(toy: Any, captioned: A
     (record,) = edits.run_due(1)
     assert language.asked[3:] == []
     assert record.trace["captions"][0]["target"] == "photo of a blue ball"
+
+
+def test_an_editor_that_cannot_share_a_batch_is_refused_when_it_is_chosen(toy: Any, paint: Any) -> None:
+    ties = ViewTies(ConsistencyConfig(share_views="all"), lambda view: None, seed=0)  # type: ignore[arg-type]
+    config = SceneEditorConfig(ip2p=IP2PConfig(chunk=1))
+    edits, _, _ = toy(paint(), editor_config=config, schedule={"count": 2}, ties=ties)
+    with pytest.raises(InputError, match=r"ip2p.chunk 2"):
+        edits.check_event(Event(step=0, kind="settings", value={"editor": "ip2p"}))
+    edits.check_event(Event(step=0, kind="settings", value={"guidance_scale": 5.0}))
 
 
 def test_a_plan_that_fails_edits_nothing(toy: Any, captioned: Any) -> None:
