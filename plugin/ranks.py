@@ -129,8 +129,8 @@ def describe_error(error: Exception) -> str:
 class FollowingSession(EditSession):
     """A session that another rank writes: the same edits and events, and nothing that touches the disk."""
 
-    def _save(self, state: dict[str, Any]) -> None:
-        pass
+    def _change(self, **changes: object) -> None:
+        self._state = {**self._state, **changes}
 
     def save_record(self, record: EditRecord) -> EditRecord:
         """Take over an edit that the first rank has stored."""

@@ -53,7 +53,7 @@ class EditSession:
         self._state = state
         # Edits made beside training are stored by a thread of their own.
         self._lock = RLock()
-        self._records = {(r.step, r.view): r for r in self._read_records()}
+        self._records = {(r.step, r.view): r for r in read_records(root / f"edits-{self.generation:03d}")}
 
     @classmethod
     def create(
@@ -96,7 +96,7 @@ class EditSession:
         shutil.rmtree(root / "base", ignore_errors=True)
         for view, picture in (base or {}).items():
             write_image(root / "base" / f"{view:05d}.png", picture)
-        session._save(session._state)
+        session._change()
         return session
 
     @classmethod
@@ -266,6 +266,16 @@ class EditSession:
             self._records[record.step, record.view] = record
         return record
 
+    @property
+    def skipped(self) -> frozenset[int]:
+        """Running numbers of turns that came due during a pause, where no event of their edit step tells it."""
+        return frozenset(self._state.get("skipped", ()))
+
+    def skip(self, indices: Iterable[int]) -> None:
+        """Keep that some turns are not to be made."""
+        with self._lock:
+            self._change(skipped=sorted(self.skipped.union(indices)))
+
     def hidden(self, step: int) -> set[int]:
         """Running numbers of the edits that undos up to an edit step took back."""
         return taken_back(self.records, self.events, step)
@@ -364,7 +374,7 @@ class EditSession:
         """
         with self._lock:
             start = self.edit_start if edit_start is None else edit_start
-            self._change(generation=self.generation + 1, events=[], edit_start=start)
+            self._change(generation=self.generation + 1, events=[], skipped=[], edit_start=start)
             self._records = {}
 
     def roll_back(self, step: int) -> int:
@@ -382,14 +392,8 @@ class EditSession:
     def _json_path(self, record: EditRecord) -> Path:
         return self.root / f"edits-{self.generation:03d}" / f"{record.step:07d}-{record.view:05d}.json"
 
-    def _read_records(self) -> list[EditRecord]:
-        return read_records(self.root / f"edits-{self.generation:03d}")
-
     def _change(self, **changes: object) -> None:
         # What the disk refuses must not be in force either.
         changed = {**self._state, **changes}
-        self._save(changed)
+        write_json(self.root / "session.json", changed)
         self._state = changed
-
-    def _save(self, state: dict[str, Any]) -> None:
-        write_json(self.root / "session.json", state)

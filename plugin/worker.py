@@ -126,10 +126,10 @@ class EditWorker:
         self._raise_error()
         self._land(step)
         due = self.edits.due(step)
-        if due is not None:
-            turns = self._without_made(due.turns)
-            if turns:
-                self._queue.append(_Waiting(turns=turns, since=step))
+        if due is None:
+            self._note_skipped(step)
+        elif turns := self._without_made(due.turns):
+            self._queue.append(_Waiting(turns=turns, since=step))
         if self._queue and self._idle.is_set():
             self._begin(step)
 
@@ -139,6 +139,13 @@ class EditWorker:
         known |= {turn.index for each in self._queue for turn in each.turns}
         known |= {turn.index for turn in self._job.work.turns} if self._job is not None else set()
         return tuple(turn for turn in turns if turn.index not in known)
+
+    def _note_skipped(self, step: int) -> None:
+        # After a kill the session's clock is ahead of the run, and a pause by that clock is none of this edit step.
+        if not self.edits.settings_then(step).is_paused:
+            turns = self._without_made(self.edits.schedule.turns(step))
+            if turns:
+                self.edits.session.skip(turn.index for turn in turns)
 
     def _begin(self, step: int) -> None:
         settings = self.edits.settings_at(step)
@@ -225,10 +232,13 @@ class EditWorker:
         )
 
     def close(self) -> None:
-        """End the thread; an edit under way is still stored if it does not take too long."""
+        """End the thread; an edit under way is still stored if it does not take too long, and after that never."""
         if self._thread is not None:
             self._inbox.put(None)
             self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                # The session is let go of next, and another run may write it.
+                self.recall(forget=True)
             self._thread = None
 
 
@@ -239,7 +249,7 @@ def missed(edits: SceneEdits, step: int) -> list[tuple[EditTurn, ...]]:
         edits: of the run.
         step: the edit step with which it goes on.
     """
-    made = {record.index for record in edits.session.records}
+    made = {record.index for record in edits.session.records} | edits.session.skipped
     found: list[tuple[EditTurn, ...]] = []
     for before in range(step):
         turns = tuple(turn for turn in edits.schedule.turns(before) if turn.index not in made)

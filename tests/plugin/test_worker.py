@@ -290,6 +290,36 @@ def test_what_is_newer_than_the_checkpoint_is_not_made_again(bench: Any) -> None
     assert edits.session.hidden(edits.session.clock(5)) == {4}
 
 
+def test_turns_skipped_under_a_pause_stay_so_after_a_kill(bench: Any) -> None:
+    worker, edits, _, gate = bench()
+    worker.run_due(0)
+    gate.wait_for_edit()
+    gate.let_through(worker)
+    # What was done last moves the clock to 6; the scene goes on from edit step 1, and editing is paused there.
+    edits.session.add_event(Event(step=6, kind="settings", value={}))
+    worker, edits, _, gate = bench(step=1)
+    edits.session.add_event(Event(step=edits.session.clock(1), kind="pause", value=True))
+    for step in (1, 2):
+        worker.run_due(step)
+    edits.session.add_event(Event(step=edits.session.clock(3), kind="pause", value=False))
+    assert worker.waiting == 0
+    _, edits, _, _ = bench(step=3)
+    assert missed(edits, 3) == []
+    edits.session.reset()
+    assert edits.session.skipped == frozenset()
+
+
+def test_an_edit_that_takes_too_long_at_the_end_is_never_stored(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskedit.plugin.worker.CLOSE_SECONDS", 0.05)
+    worker, edits, _, gate = bench()
+    worker.run_due(0)
+    gate.wait_for_edit()
+    worker.close()
+    gate.let_through(worker)
+    assert edits.session.records == ()
+    assert not list(edits.session.root.glob("edits-*/*.json"))
+
+
 def test_a_run_edits_beside_training(start: Callable[..., MaskeditTrainer], capsys: pytest.CaptureFixture[str]) -> None:
     trainer = start(edit_beside=True)
     trainer.train()
