@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 GRID_STEP = 8
 """Cells along an axis come in multiples of this."""
+MOST_CELLS = 512
+"""Cells along an axis at most: votes in so many take 1 GiB, and counting them as much again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,8 +13,9 @@ class LiftConfig:
     """How the masks of all photos become one region of the scene; read with --pipeline.masks lifted."""
 
     resolution: int = 128
-    """Cells along each axis of the grid in which a nerfacto scene keeps the votes, a multiple of 8. Half of them lie
-    between the outermost cameras; a finer grid follows small objects closer and needs photos with more pixels."""
+    """Cells along each axis of the grid in which a nerfacto scene keeps the votes, a multiple of 8 up to 512. Half of
+    them lie between the outermost cameras; a finer grid follows small objects closer and needs photos with more
+    pixels."""
     threshold: float = 0.5
     """Share of votes from which a place belongs to the region, in (0, 1), as a part of the share that the object itself
     reaches: lower where detectors miss much, higher where their masks are too wide."""
@@ -24,8 +27,10 @@ class LiftConfig:
     """Photos that the editor looks for masks in together, at least 1."""
 
     def __post_init__(self) -> None:
-        if self.resolution < GRID_STEP or self.resolution % GRID_STEP:
-            raise ValueError(f"lift.resolution must be a multiple of {GRID_STEP}, got {self.resolution}")
+        if not GRID_STEP <= self.resolution <= MOST_CELLS or self.resolution % GRID_STEP:
+            raise ValueError(
+                f"lift.resolution must be a multiple of {GRID_STEP} up to {MOST_CELLS}, got {self.resolution}"
+            )
         if not 0 < self.threshold < 1:
             raise ValueError(f"lift.threshold must be in (0, 1), got {self.threshold:g}")
         if not 0 <= self.softness <= 1:

@@ -1,6 +1,6 @@
 """What to edit, with what and how often, as flags of `ns-train`."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
@@ -124,11 +124,34 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
         check_editor_is_there(self.editor, self.read_instructions(), fetch=self.reconstruct_steps > 0)
         self._check_noise_levels()
         self.consistency.check(self.editor, self.edit_count)
+        self._check_switches()
         if self.protect and self.masks != "lifted":
             raise InputError(
                 f"protection needs one region for all views and masks are {self.masks}: pass --pipeline.masks lifted"
             )
         self.check_scene()
+
+    def _check_switches(self) -> None:
+        """Refuse flags that nobody would read, because what they belong to is not switched on."""
+        lift, held, ties = (changed_options(each) for each in (self.lift, self.protection, self.consistency))
+        shares = self.consistency.share_views
+        # For each flag that is given, the switch it needs.
+        needs = {f"lift.{name}": "masks lifted" for name in lift if self.masks != "lifted"}
+        needs |= {f"protection.{name}": "protect True" for name in held if not self.protect}
+        if self.consistency.noise != "anchored":
+            needs |= {f"consistency.{name}": "consistency.noise anchored" for name in ties & {"cell"}}
+        if shares != "references":
+            own = ties & {"references", *(("own-share",) if shares == "none" else ())}
+            needs |= {f"consistency.{name}": "consistency.share-views references" for name in own}
+        if held and self.scene_kind == "splatfacto":
+            raise InputError(
+                f"--pipeline.protection.{min(held)} is read for nerfacto scenes alone, of Gaussians outside the region "
+                "nothing changes at all: leave it out"
+            )
+        for flag, switch in sorted(needs.items()):
+            raise InputError(
+                f"--pipeline.{flag} is given and nothing would read it: pass --pipeline.{switch} or leave it out"
+            )
 
     def check_machine(self, device_type: str) -> None:
         """Refuse a machine on which the scene can't be trained.
@@ -180,6 +203,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "rays per batch": self.datamanager.train_num_rays_per_batch,
             "patch size": self.datamanager.patch_size,
             "use lpips": self.model.use_lpips,
+            "lpips weight": self.model.lpips_loss_mult,
         }
 
     def session_settings(self, seed: int) -> dict[str, Any]:
@@ -210,3 +234,28 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             **self.scene_settings(),
             "seed": seed,
         }
+
+
+def changed_options(options: Any) -> set[str]:
+    """Names of the flags of some options that differ from their defaults."""
+    usual = type(options)()
+    return {
+        each.name.replace("_", "-")
+        for each in fields(options)
+        if getattr(options, each.name) != getattr(usual, each.name)
+    }
+
+
+def model_options(config: Any, without: frozenset[str]) -> dict[str, Any]:
+    """The options of a model as plain data, for a session.
+
+    Args:
+        config: the model's.
+        without: fields that may change while a session goes on, or are kept under another name.
+    """
+    given = {item.name: getattr(config, item.name) for item in fields(config) if not item.name.startswith("_")}
+    return {
+        name: model_options(value, without) if is_dataclass(value) else value
+        for name, value in given.items()
+        if name not in without
+    }

@@ -149,3 +149,20 @@ def test_a_lower_threshold_never_takes_away(ball: Any, around: Any) -> None:
         for bound in (0.3, 0.7)
     )
     assert all(bool((one >= other).all()) for one, other in zip(low, high, strict=True))
+
+
+def test_a_mark_is_looked_at_through_one_camera_in_all_rounds(ball: Any, around: Any) -> None:
+    """Scenes remember the rays of a camera by the object, so that new ones would take memory for nothing."""
+    cameras, true = around
+    seen: list[Any] = []
+
+    def make_votes() -> Any:
+        votes = ball.make_votes()
+        add = votes.add
+        votes.add = lambda camera, mask, **options: seen.append(camera) or add(camera, mask, **options)
+        return votes
+
+    marks = [(mark(cameras[0], says_yes=True), true[0])]
+    lift_masks(make_votes, cameras, true, replace(CONFIG, rounds=3), marks)
+    assert len(seen) == 3 * (len(cameras) + 1)
+    assert len({id(camera) for camera in seen}) == len(cameras) + 1

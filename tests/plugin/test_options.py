@@ -1,6 +1,7 @@
 """What a run is asked for: settings that are checked before anything is loaded, and kept in the session."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from maskedit.editors import (
     ModelError,
     load_brush,
 )
+from maskedit.plugin.consistency import ConsistencyConfig
 from maskedit.plugin.editor import SceneEditorConfig
+from maskedit.plugin.lift_options import LiftConfig, ProtectConfig
 from maskedit.plugin.options import MaskeditPipelineConfig
+from maskedit.plugin.splat_options import SplatEditorConfig
+from maskedit.plugin.start import RunStopped
 
 
 def test_settings_that_cannot_work_are_refused(config: Any, ip2p_folder: Path) -> None:
@@ -104,3 +109,88 @@ def test_a_session_belongs_to_what_a_brush_holds(
 def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MaskeditPipelineConfig(**options)
+
+
+ANCHORED, TIED = ConsistencyConfig(noise="anchored"), ConsistencyConfig(share_views="references")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lift": LiftConfig(rounds=3)}, r"pipeline.lift.rounds is given .* pass --pipeline.masks lifted or leave"),
+        (
+            {"protection": ProtectConfig(margin=3)},
+            r"pipeline.protection.margin is given .* pass --pipeline.protect True",
+        ),
+        (
+            {"consistency": ConsistencyConfig(cell=0.5)},
+            r"consistency.cell is given .* --pipeline.consistency.noise anch",
+        ),
+        (
+            {"consistency": replace(TIED, share_views="all", references=2), "edit_count": 2},
+            r"references is given .*share-views refer",
+        ),
+        ({"consistency": ConsistencyConfig(own_share=0.5)}, r"own-share is given .*share-views references"),
+    ],
+)
+def test_flags_that_nothing_would_read_are_refused(
+    config: Any, ip2p_folder: Path, options: dict[str, Any], message: str
+) -> None:
+    editor = SceneEditorConfig(model=str(ip2p_folder))
+    with pytest.raises(InputError, match=message) as refused:
+        config(editor=editor, reconstruct_steps=0, **options).pipeline.check()
+    assert "\n" not in str(refused.value)
+
+
+def test_flags_with_their_switch_are_taken(config: Any, ip2p_folder: Path) -> None:
+    given: dict[str, Any] = {"editor": SceneEditorConfig(model=str(ip2p_folder)), "reconstruct_steps": 0}
+    lifted = {"masks": "lifted", "lift": LiftConfig(rounds=3)}
+    config(**given, **lifted, protect=True, protection=ProtectConfig(margin=3)).pipeline.check()
+    config(**given, consistency=replace(ANCHORED, cell=0.5)).pipeline.check()
+    config(**given, edit_count=2, consistency=replace(TIED, references=2, own_share=0.5)).pipeline.check()
+    config(**given, edit_count=2, consistency=replace(TIED, share_views="all", own_share=0.5)).pipeline.check()
+
+
+def test_how_firmly_is_not_asked_for_gaussians(splats: Any, ip2p_folder: Path) -> None:
+    given = {"masks": "lifted", "protect": True, "protection": ProtectConfig(margin=3), "reconstruct_steps": 0}
+    with pytest.raises(InputError, match=r"protection.margin is read for nerfacto scenes alone"):
+        splats(editor=SplatEditorConfig(model=str(ip2p_folder)), **given).pipeline.check()
+
+
+def test_what_decides_a_result_must_be_the_same_to_go_on(start: Any, config: Any, tmp_path: Path) -> None:
+    def given(**changes: Any) -> Any:
+        made = config()
+        made.pipeline.datamanager.train_num_images_to_sample_from = 2
+        made.max_num_iterations = 2
+        for place, value in changes.items():
+            owner, _, name = place.rpartition("__")
+            setattr({"": made, "model": made.pipeline.model, "data": made.pipeline.datamanager}[owner], name, value)
+        return made
+
+    first = start(config=given())
+    first.train()
+    views = first.pipeline.datamanager.views
+    others = (start_views(given, seed) for seed in range(1, 20))
+    seed = next(seed for seed, drawn in enumerate(others, start=1) if drawn != views)
+    with pytest.raises(RunStopped, match=r"began with photo names: \d = '\d.png', this command has '\d.png'"):
+        start(config=given(data__subset_seed=seed))
+    with pytest.raises(RunStopped, match=r"mixed precision = True, this command has False"):
+        start(config=given(mixed_precision=False))
+    with pytest.raises(RunStopped, match=r"model options: distortion_loss_mult = 0.002, this command has 0.1"):
+        start(config=given(model__distortion_loss_mult=0.1))
+    with pytest.raises(RunStopped, match=r"lpips weight = 1.0, this command has 0.5"):
+        start(config=given(model__lpips_loss_mult=0.5))
+    # Rendering in smaller pieces changes nothing, and a session of an older version knows none of these.
+    start(config=given(model__eval_num_rays_per_chunk=512))
+    path = first.session.root / "session.json"
+    stored = json.loads(path.read_text())
+    for name in ("photo names", "mixed precision", "model options", "lpips weight"):
+        del stored["settings"][name]
+    path.write_text(json.dumps(stored))
+    start(config=given(model__distortion_loss_mult=0.1, model__lpips_loss_mult=0.5, mixed_precision=False))
+
+
+def start_views(given: Any, seed: int) -> tuple[int, ...]:
+    """The photos that a seed draws."""
+    data = given(data__subset_seed=seed).pipeline.datamanager
+    return data.setup(device="cpu", test_mode="val", world_size=1, local_rank=0).views
