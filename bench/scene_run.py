@@ -23,9 +23,10 @@ import torch
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import profiler, writer
 
-from ..editors import BackboneConfig, Image, MaskeditError, resolve_device
+from ..editors import BackboneConfig, Image, MaskeditError, NothingFoundError, resolve_device
 from ..plugin.config import maskedit_tiny
 from ..plugin.editor import SceneEditorConfig
+from ..plugin.edits import EmptySweepError
 from ..plugin.pipeline import seed_everything
 from ..plugin.storage import from_bytes, read_mask
 from ..plugin.trainer import MaskeditTrainer, MaskeditTrainerConfig
@@ -142,6 +143,9 @@ class SceneRuns:
             try:
                 trainer.train()
             except MaskeditError as error:
+                # Anything else is no result: it must not be kept as one.
+                if not isinstance(error.__cause__, EmptySweepError | NothingFoundError):
+                    raise
                 stopped = str(error)
             peak = peak_memory(self.device)
             after = _render_views(trainer.pipeline, truth)

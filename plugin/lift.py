@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..editors import Editor, EditRequest, InputError, NothingFoundError
+from ..editors import Editor, EditRequest, NothingFoundError
+from .edits import EmptySweepError
 from .lift_options import LiftConfig
 from .lift_regions import BoxRegion, MarkRegion, UserRegion, read_mark, regions_at, regions_for
 from .lift_rule import FOUND, LiftedRegion, lift_masks
@@ -79,7 +80,7 @@ class LiftedMasks:
         """Lift the masks of all views where nobody has; see `ViewMasks`.
 
         Raises:
-            InputError: if an instruction was found in no photo, or in places that do not agree.
+            EmptySweepError: if an instruction was found in no photo, or in places that do not agree.
         """
         regions = regions_at(self.session, step)
         key = LiftKey.of(settings, regions)
@@ -90,7 +91,7 @@ class LiftedMasks:
         """Set the masks of a view, after lifting those of all views where nobody has; see `ViewMasks`.
 
         Raises:
-            InputError: if an instruction was found in no photo, or in places that do not agree.
+            EmptySweepError: if an instruction was found in no photo, or in places that do not agree.
             NothingFoundError: if this view sees nothing of it and that is to stop the run.
         """
         self.prepare(editor, settings, view.turn.step)
@@ -144,14 +145,14 @@ class LiftedMasks:
             given = self._given(regions_for(regions, instruction.text), renderer)
             own = _within([masks[number] for masks in found], given)
             if not given.suffices and not any(bool((mask >= FOUND).any()) for mask in own):
-                raise InputError(
+                raise EmptySweepError(
                     f"nothing was found for {instruction.text!r} in any of {len(own)} photos: change "
                     "--pipeline.instructions, lower the mask threshold, or mark it in the viewer"
                 )
             outcome = lift_masks(renderer.model.make_votes, cameras, own, self.config, given.marks)
             outcome = replace(outcome, masks=_limited(outcome.masks, given))
             if not any(bool((mask >= FOUND).any()) for mask in outcome.masks):
-                raise InputError(
+                raise EmptySweepError(
                     f"what was found for {instruction.text!r} lies elsewhere in each photo: change "
                     "--pipeline.instructions, lower --pipeline.lift.threshold, or mark it in the viewer"
                 )

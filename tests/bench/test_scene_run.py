@@ -9,7 +9,8 @@ from nerfstudio.utils import profiler, writer
 from maskedit.bench.blocks import read_multiview
 from maskedit.bench.scene import SceneBenchConfig
 from maskedit.bench.scene_run import SceneRuns
-from maskedit.editors import BackboneConfig, GroundingConfig, InstructEditConfig
+from maskedit.editors import BackboneConfig, GroundingConfig, InstructEditConfig, MaskeditError
+from maskedit.plugin.session import EditRecord, EditSession
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,6 +76,17 @@ def test_nothing_of_a_run_stays_in_global_lists(edited: tuple) -> None:
 
 def test_what_a_run_says_goes_to_its_log(runs: SceneRuns, edited: tuple) -> None:
     assert "nothing found, photo kept" in (runs.folder / "instructedit.log").read_text()
+
+
+def test_what_says_nothing_about_the_scene_is_no_result(
+    runs: SceneRuns, edited: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(session: EditSession, record: EditRecord) -> None:
+        raise MaskeditError("no space left")
+
+    monkeypatch.setattr(EditSession, "save_record", fail)
+    with pytest.raises(MaskeditError, match="no space left"):
+        runs.edit("instructedit")
 
 
 def test_a_run_begins_anew_where_an_earlier_try_was_interrupted(runs: SceneRuns, edited: tuple) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, EditResult, EditTrace, InputError, Instruction, NothingFoundError
+from maskedit.editors import EditRequest, EditResult, EditTrace, Instruction, NothingFoundError
+from maskedit.plugin.edits import EmptySweepError
 from maskedit.plugin.lift import LiftedMasks
 from maskedit.plugin.lift_options import LiftConfig
 from maskedit.plugin.lift_regions import box_event, clear_event, mark_event
@@ -192,7 +193,7 @@ def test_a_photo_is_asked_for_each_instruction_where_it_lacks_one(lifting: Any) 
 
 def test_what_is_found_nowhere_is_an_error_that_names_it(lifting: Any) -> None:
     run = lifting()
-    with pytest.raises(InputError, match="'make the ball red' in any of 4 photos"):
+    with pytest.raises(EmptySweepError, match="'make the ball red' in any of 4 photos"):
         run.fill(run.editor(blind=(0, 1, 2, 3)), 0)
 
 
@@ -203,7 +204,7 @@ def test_masks_that_nowhere_agree_are_an_error(lifting: Any) -> None:
     for view, mask in enumerate(wrong):
         mask[12 + view % 2, 2 * view : 2 * view + 3] = 0.5
     run.true = wrong
-    with pytest.raises(InputError, match="lies elsewhere in each photo"):
+    with pytest.raises(EmptySweepError, match="lies elsewhere in each photo"):
         run.fill(run.editor(), 0)
 
 
