@@ -28,6 +28,8 @@ JPEG_QUALITY = 95
 TRANSFORMS = "transforms.json"
 _ALONG = {"w": 1, "fl_x": 1, "cx": 1, "h": 0, "fl_y": 0, "cy": 0}
 """Intrinsics in pixels, and the axis of the picture they are along."""
+_LENS = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Parameters of lens distortion."""
 _LEFT_OUT = ("depth_file_path", "mask_path", "semantic_path")
 """Files of a frame that do not belong to its edited photo."""
 
@@ -74,6 +76,7 @@ def export_session(session: EditSession, folder: Path, options: ExportOptions) -
         raise InputError("photos in different folders have the same name: pass --dataset to keep their folders")
     if options.compared or options.dataset:
         _check_photos(session)
+        _check_worked_on(session)
     entries = [_write_view(session, folder, view, shown.get(view), names[view], options) for view in views]
     if source is not None:
         write_json(folder / TRANSFORMS, _transforms(session, source, folder, names))
@@ -121,15 +124,21 @@ def _without_files(record: EditRecord) -> dict[str, Any]:
 
 def _photo(session: EditSession, view: int, shape: tuple[int, ...]) -> Any:
     """What stood for a view's photo when it was edited: the photo, or what an earlier session left of it."""
-    photo = session.base().get(view)
-    photo = read_image(session.photos[view]) if photo is None else photo
+    base = _base(session, view)
+    photo = read_image(session.photos[view]) if base is None else base
     if tuple(photo.shape) != shape:
         raise InputError(f"{session.photos[view]} has changed since it was edited: put the photo of then back")
     return photo
 
 
+def _base(session: EditSession, view: int) -> Any:
+    """What an earlier session left of a view, if anything; only its own file is read."""
+    file = session.root / "base" / f"{view:05d}.png"
+    return read_image(file) if file.is_file() else None
+
+
 def _copy_photo(session: EditSession, view: int, target: Path) -> None:
-    base = session.base().get(view)
+    base = _base(session, view)
     photo = session.photos[view]
     if base is not None or target.suffix.lower() != photo.suffix.lower():
         _write_picture(target, read_image(photo) if base is None else base)
@@ -157,16 +166,46 @@ def _check_photos(session: EditSession) -> None:
         raise InputError(f"{len(missing)} photos are gone, such as {missing[0]}: put them back")
 
 
+def _check_worked_on(session: EditSession) -> None:
+    """Refuse photos that the run did not work on as they lie there; splats are trained without lens distortion."""
+    source = _dataset_above(session.photos[0])
+    if session.settings.get("scene") != "splatfacto" or source is None:
+        return
+    content = _read_transforms(source)
+    if any(_is_distorted(camera) for camera in (content, *content["frames"])):
+        raise InputError(
+            f"the run freed its photos of the lens distortion that {source} names, so that its edits fit neither these "
+            "photos nor their cameras: leave --dataset and --compared out, or undistort the photos first"
+        )
+
+
+def _is_distorted(camera: Mapping[str, Any]) -> bool:
+    lens = [*(camera.get(name) for name in _LENS), *(camera.get("distortion_params") or ())]
+    return any(lens)
+
+
 def _find_dataset(session: EditSession) -> Path:
     """The transforms.json that describes the photos."""
     _check_photos(session)
-    for folder in session.photos[0].parents:
-        if (folder / TRANSFORMS).is_file():
-            return folder / TRANSFORMS
+    source = _dataset_above(session.photos[0])
+    if source is not None:
+        return source
     raise InputError(
         f"expected {TRANSFORMS} above {session.photos[0].parent}, found none: only scenes in nerfstudio's own layout "
         "can be exported with --dataset"
     )
+
+
+def _dataset_above(photo: Path) -> Path | None:
+    return next((folder / TRANSFORMS for folder in photo.parents if (folder / TRANSFORMS).is_file()), None)
+
+
+def _read_transforms(source: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(source.read_text())
+        return {**content, "frames": [{**frame, "file_path": frame["file_path"]} for frame in content["frames"]]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {source} ({error}): mend it, or leave --dataset and --compared out") from error
 
 
 def _name(session: EditSession, view: int, record: EditRecord | None, source: Path | None, lossless: bool) -> str:
@@ -180,12 +219,9 @@ def _name(session: EditSession, view: int, record: EditRecord | None, source: Pa
 
 def _transforms(session: EditSession, source: Path, folder: Path, names: Mapping[int, str]) -> dict[str, Any]:
     """The description of the exported dataset: cameras of the views, at the size of the pictures."""
-    try:
-        content: dict[str, Any] = json.loads(source.read_text())
-        frames = {_frame_file(source, frame): frame for frame in content["frames"]}
-        by_name = {path.name: frame for path, frame in frames.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {source} ({error}): mend it, or leave --dataset out") from error
+    content = _read_transforms(source)
+    frames = {_frame_file(source, frame): frame for frame in content["frames"]}
+    by_name = {path.name: frame for path, frame in frames.items()}
     _, height, width = session.settings["photos"]
     kept = {k: v for k, v in content.items() if not k.endswith("_filenames") and k != "frames"}
     chosen: list[dict[str, Any]] = []

@@ -1,6 +1,7 @@
 """What a session made, as files that are exactly what trains, and as a dataset that nerfstudio reads."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image as Picture
 from maskedit.editors import InputError
 from maskedit.plugin.session import EditRecord, EditSession
 from maskedit.plugin.session_export import ExportOptions, export_session
+from maskedit.plugin.storage import write_image
 
 SIDE = 16
 
@@ -135,8 +137,34 @@ def test_intrinsics_follow_the_size_that_was_worked_at(session: EditSession, tmp
     assert torch.equal(pixels(tmp_path / "exact" / "images" / "0.png"), edited(0))
 
 
+@pytest.mark.parametrize("lens", [{"k1": 0.1}, {"frames": [{"file_path": "images/0.png", "p2": -0.01}]}])
+def test_photos_that_were_freed_of_distortion_are_no_dataset(
+    session: EditSession, tmp_path: Path, scene: Path, lens: dict[str, Any]
+) -> None:
+    copy: Any = shutil.copytree(scene, tmp_path / "copy")
+    content = json.loads((copy / "transforms.json").read_text())
+    (copy / "transforms.json").write_text(json.dumps(content | lens))
+    session._state["photos"] = [str(copy / "images" / f"{view}.png") for view in range(4)]
+    session._state["settings"]["scene"] = "splatfacto"
+    for options in ({"dataset": True}, {"compared": True}):
+        with pytest.raises(InputError, match="freed its photos of the lens distortion"):
+            export_session(session, tmp_path / "out", ExportOptions(step=3, **options))
+    assert not (tmp_path / "out").exists()
+    export_session(session, tmp_path / "plain", ExportOptions(step=3))
+    # Fields are trained on the photos as they are.
+    session._state["settings"]["scene"] = "nerfacto"
+    export_session(session, tmp_path / "field", ExportOptions(step=3, compared=True))
+
+
+def test_one_view_needs_no_other_views_picture(session: EditSession, tmp_path: Path) -> None:
+    write_image(session.root / "base" / "00001.png", edited(9))
+    (session.root / "base" / "00003.png").write_bytes(b"no picture")
+    index = export_session(session, tmp_path / "out", ExportOptions(step=3, compared=True))
+    assert len(index["views"]) == 2
+
+
 def test_pictures_of_an_earlier_session_stand_for_photos(session: EditSession, tmp_path: Path) -> None:
-    session.save_base(1, edited(9))
+    write_image(session.root / "base" / "00001.png", edited(9))
     export_session(session, tmp_path / "out", ExportOptions(step=3, dataset=True))
     assert torch.equal(pixels(tmp_path / "out" / "images" / "1.png"), edited(9))
 
@@ -159,8 +187,6 @@ def test_what_cannot_be_written_is_refused(session: EditSession, tmp_path: Path)
 
 @pytest.mark.parametrize("harm", ["photo", "transforms", "frames"])
 def test_a_dataset_that_is_gone_is_named(session: EditSession, tmp_path: Path, harm: str, scene: Path) -> None:
-    import shutil
-
     copy: Any = shutil.copytree(scene, tmp_path / "copy")
     session._state["photos"] = [str(copy / "images" / f"{view}.png") for view in range(4)]
     if harm == "photo":
