@@ -221,17 +221,22 @@ def _instruction_table(instructions: list[dict[str, Any]]) -> Table:
         table.add_column(name)
     for held in instructions:
         undone = f", {held['undone']} taken back" if held["undone"] else ""
-        scales = [held["guidance_scale"], held["image_guidance_scale"]]
         table.add_row(
             str(held["number"]),
             escape("; ".join(each["text"] for each in held["instructions"])),
             "; ".join(f"{each['strength']:g}" for each in held["instructions"]),
             held["editor"] or "",
-            "; ".join("as configured" if scale is None else f"{scale:g}" for scale in scales[:1]),
+            _say_scales(held["guidance_scale"], held["image_guidance_scale"]),
             f"{held['since']} to {held['until']}",
             f"{held['edits']}{undone}",
         )
     return table
+
+
+def _say_scales(*scales: float | None) -> str:
+    """Of the text and, where one was given, of the photo."""
+    said = ["as configured" if scale is None else f"{scale:g}" for scale in scales]
+    return said[0] if scales[1] is None else "; ".join(said)
 
 
 def _say_event(event: dict[str, Any]) -> str:
