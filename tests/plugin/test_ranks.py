@@ -13,8 +13,18 @@ import torch
 from maskedit.editors import InputError, NothingFoundError
 from maskedit.plugin.carrier import EditCarrier
 from maskedit.plugin.checkpoint import read_checkpoint
-from maskedit.plugin.ranks import FollowingSession, RankEdits, Ranks, check_ranks, describe_error, meets, plain_keys
+from maskedit.plugin.ranks import (
+    FollowingSession,
+    RankEdits,
+    Ranks,
+    check_ranks,
+    describe_error,
+    follow_first,
+    meets,
+    plain_keys,
+)
 from maskedit.plugin.session import EditSession
+from maskedit.plugin.session_records import Event
 from maskedit.plugin.start import RunStopped
 from maskedit.plugin.trainer import MaskeditTrainer
 
@@ -229,6 +239,33 @@ def test_a_following_session_writes_nothing(toy: Any, paint: Any, tmp_path: Path
     follower.follow()
     assert (follower.generation, follower.edit_start, follower.records, follower.events) == (1, 7, (), ())
     assert isinstance(EditSession.open(edits.session.root), EditSession)
+
+
+class FirstSaid(Ranks):
+    """A rank that has been told something."""
+
+    told: Any = None
+
+    def broadcast(self, value: Any) -> Any:
+        if self.told is None:
+            self.told = value
+        return self.told
+
+
+def test_a_following_session_learns_of_events_in_the_place_of_others(
+    toy: Any, paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = EditSession.create(tmp_path / "told", settings={}, start_step=0, edit_start=0, source=None)
+    first.add_event(Event(step=50, kind="undo"))
+    follower, shown = FollowingSession.open(first.root), list[int]()
+    first.add_event(Event(step=45, kind="undo"))
+    ranks = FirstSaid()
+    for session in (first, follower, follower):
+        edits, _, _ = toy(paint(), session=session)
+        monkeypatch.setattr(edits, "show", shown.append)
+        follow_first(ranks, edits, 46, lambda: None)
+    assert [event.step for event in follower.events] == [45]
+    assert shown == [46]
 
 
 def test_errors_travel_as_their_line() -> None:
