@@ -75,7 +75,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
     """Whether edits are made beside training, on --pipeline.editor.device, instead of holding it up; a run is then no
     longer repeated bit for bit, but keeps every edit that was finished, whenever it is killed."""
     dry_run: int = 0
-    """Edit that many views, write their strips and masks, and end before training; 0 = train."""
+    """Edit at least that many views, write their strips and masks, say what the run would take, and end; 0 = train."""
 
     def __post_init__(self) -> None:
         if self.edit_rate < 1:

@@ -100,7 +100,11 @@ def _hold_and_open(config: Any) -> EditSession:
     hold_session(root)
     try:
         session = EditSession.open(root)
-        session.check_settings(config.pipeline.session_settings(config.machine.seed))
+        settings = config.pipeline.session_settings(config.machine.seed)
+        if not config.pipeline.reconstruct_steps:
+            # The session knows where its editing begins; who goes on from a checkpoint need not repeat how it was made.
+            del settings["reconstruct steps"]
+        session.check_settings(settings)
     except MaskeditError:
         release_session(root)
         raise

@@ -225,7 +225,12 @@ class EditWorker:
         spent = time.monotonic() - (self.began or time.monotonic())
         share, rate = (self.waited / spent, 60 * len(self.lags) / spent) if spent > 0 else (0.0, 0.0)
         lag = sum(self.lags) / max(1, len(self.lags))
-        left = f"; {self.waiting} turns were still waiting" if self.waiting else ""
+        left = ""
+        if self.waiting:
+            left = (
+                f"; {self.waiting} turns were still waiting and are dropped: raise --max-num-iterations or "
+                "--pipeline.edit-rate to have them made"
+            )
         return (
             f"edits beside training: {len(self.lags)} in {format_duration(spent)}, {rate:.1f} a minute, each "
             f"{lag:.1f} steps after it was due; training waited {share:.1%} of the time{left}"

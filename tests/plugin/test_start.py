@@ -247,3 +247,14 @@ def test_the_scene_is_saved_although_the_last_edit_failed(start: Any, paint: Any
     with pytest.raises(RunStopped, match="a riddle"):
         trainer.train()
     assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000010.ckpt"]
+
+
+def test_who_goes_on_need_not_repeat_the_reconstruction(config: Any) -> None:
+    given = config(reconstruct_steps=3)
+    make_run(given, steps=(4,))
+    given.pipeline.reconstruct_steps = 0
+    assert find_start(given).checkpoint == given.get_checkpoint_dir() / "step-000000004.ckpt"
+    release_session(given.get_base_dir() / FOLDER)
+    given.pipeline.reconstruct_steps = 5
+    with pytest.raises(SessionError, match="reconstruct steps = 3, this command has 5"):
+        find_start(given)

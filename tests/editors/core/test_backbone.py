@@ -103,7 +103,7 @@ def test_devices_and_precisions() -> None:
 def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto", "auto")[0].type == "cpu"
-    with pytest.raises(ModelError, match="no CUDA device: set --device cpu"):
+    with pytest.raises(ModelError, match="no CUDA device: ask for the device cpu"):
         resolve_device("cuda:1", "auto")
 
 
