@@ -327,7 +327,9 @@ def resolve_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     except RuntimeError as error:
         raise ModelError(f"expected a device such as cpu or cuda, got {device!r}") from error
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} was asked for, but this machine has no CUDA device: ask for the device cpu")
+        raise ModelError(
+            f"device {device!r} was asked for, but this machine has no CUDA device: ask for the device cpu"
+        )
     if dtype == "auto":
         dtype = "float16" if place.type == "cuda" else "float32"
     return place, getattr(torch, dtype)
