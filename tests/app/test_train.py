@@ -20,7 +20,7 @@ TINY = [
     *("--recipe.segmenter.vision-width", 32, "--recipe.segmenter.batch-size", 2),
     *("--recipe.clip.states.shards", 1, "--recipe.clip.states.scenes-per-shard", 4, "--recipe.clip.states.edits", 1),
     *("--recipe.clip.states.image-size", 32, "--recipe.clip.optimize.steps", 2, "--recipe.clip.batch-scenes", 2),
-    *("--recipe.clip.vision-width", 32, "--recipe.clip.vision-layers", 1, "--no-recipe.clip.from-segmenter"),
+    *("--recipe.clip.vision-width", 32, "--recipe.clip.vision-layers", 1, "--recipe.clip.no-from-segmenter"),
 ]
 
 

@@ -187,7 +187,7 @@ def test_what_is_published_sees_the_same(model: CLIPModel, tokenizer: CLIPTokeni
     assert next(loaded.parameters()).dtype == torch.float32
     processor: Any = CLIPProcessor.from_pretrained(folder)
     picture = Image.fromarray(states.views.pictures[0].permute(1, 2, 0).numpy().astype(np.uint8))
-    inputs = processor(text=TEXTS, images=[picture], padding=True, return_tensors="pt")
+    inputs = processor(text=TEXTS, images=[picture], padding="max_length", return_tensors="pt")
     with torch.no_grad():
         found = loaded(**inputs).logits_per_image / loaded.logit_scale.exp()
         seen = embed_pictures(model, states.views.pictures[:1].float() / 255)
