@@ -175,7 +175,7 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
         return _require_checkpoint(named, "expected a folder in diffusers layout")
     if model.count("/") != 1 or named.is_absolute() or model.startswith((".", "~")):
         raise ModelError(
-            f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}: correct the name of the model"
+            f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}: correct its name"
         )
     return model
 
