@@ -244,7 +244,7 @@ def contrast(
     scale: Float[Tensor, ""] | float,
     ignored: Bool[Tensor, "batch batch"],
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE: row i of one side belongs to row i of the other, and to none that is not ignored.
+    """Symmetric contrastive loss: row i of one side belongs to row i of the other, and to none that is not ignored.
 
     Source: CLIP, figure 3.
     """
