@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from ..editors import Backbone, ClipScorer, load_clip
 from .blocks import Split
@@ -29,16 +30,7 @@ from .brush_sets import BrushSet, blocks_sets, read_top_bench
 from .outcome import Progress, save_sheet
 from .table import Document, Row, make_document, write_json
 
-METHODS: tuple[BrushMethod, ...] = (
-    "unedited",
-    "round-trip",
-    "ip2p",
-    "visii",
-    "instructbrush",
-    "without-attention",
-    "without-time",
-    "without-initialisation",
-)
+METHODS: tuple[BrushMethod, ...] = get_args(BrushMethod)
 
 
 @dataclass(frozen=True, kw_only=True)

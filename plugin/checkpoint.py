@@ -31,7 +31,7 @@ except ImportError:
 torch.serialization.add_safe_globals([_numpy_scalar, np.dtype, type(np.dtype(np.float64))])
 
 MODEL_FOLDER = "nerfstudio_models"
-_PREFIX = "_model."
+MODEL_PREFIX = "_model."
 _IGNORED = ("_model.lpips.",)
 _GAUSSIANS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 
@@ -83,17 +83,20 @@ def read_checkpoint(path: Path, scene: SceneKind | None = "nerfacto") -> dict[st
         ) from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise ModelError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train has written")
-    # `ranks` reads checkpoints itself. nerfstudio wraps the models it trains on several devices.
-    from .ranks import plain_keys
-
     state["pipeline"] = plain_keys(state["pipeline"])
     check_scene_kind(path, state["pipeline"], scene or scene_kind_of(state["pipeline"]) or "nerfacto")
     return state
 
 
+def plain_keys(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights under the names they have on one device, whatever wraps pipeline or model on several."""
+    names = {name: name.removeprefix("module.").replace("_model.module.", "_model.", 1) for name in state}
+    return {names[name]: value for name, value in state.items()}
+
+
 def scene_kind_of(weights: Mapping[str, Any]) -> SceneKind | None:
     """The kind of scene that some weights are of; None = one that can't be edited."""
-    names = [name.removeprefix("module.") for name in weights]
+    names = list(weights)
     if any(name in ("_model.gauss_params.means", "_model.means") for name in names):
         return "splatfacto"
     wanted = ("_model.field.mlp_base", "_model.proposal_networks.")
@@ -118,8 +121,8 @@ def check_scene_kind(path: Path, weights: Mapping[str, Any], wanted: SceneKind) 
             f"{path} is a {found} scene and this method edits {wanted} scenes: edit it with `ns-train "
             f"{METHOD_FOR[found]}`, {advice}"
         )
-    kinds = {".".join(name.removeprefix("module.").split(".")[:2]) for name in weights}
-    kinds = sorted(kind for kind in kinds if kind.startswith(_PREFIX))
+    kinds = {".".join(name.split(".")[:2]) for name in weights}
+    kinds = sorted(kind for kind in kinds if kind.startswith(MODEL_PREFIX))
     raise ModelError(f"{path} is not a {wanted} scene (it holds {', '.join(kinds[:4]) or 'no model'}): {advice}")
 
 
@@ -136,10 +139,9 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
     Raises:
         ModelError: if one is missing, unknown or of another shape.
     """
-    weights = {name.removeprefix("module."): value for name, value in stored.items()}
-    weights = {n: value for n, value in weights.items() if n.startswith(_PREFIX) and not n.startswith(_IGNORED)}
+    weights = {n: value for n, value in stored.items() if n.startswith(MODEL_PREFIX) and not n.startswith(_IGNORED)}
     weights = {_todays_name(name): value for name, value in weights.items()}
-    expected = {name: value for name, value in expected.items() if name.startswith(_PREFIX)}
+    expected = {name: value for name, value in expected.items() if name.startswith(MODEL_PREFIX)}
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     advice = "set the --pipeline.model options and photos (--pipeline.datamanager) that the scene was trained with"
     if missing or unknown:
@@ -162,7 +164,9 @@ def model_weights(path: Path, stored: Mapping[str, Tensor], expected: Mapping[st
                     f"the scene was trained on {was[0]} photos and {now[0]} are given: pass the same --data and the "
                     "same options after nerfstudio-data (such as --eval-mode)"
                 )
-            raise ModelError(f"{name.removeprefix(_PREFIX)} in {path} has shape {was}, this model needs {now}: {hint}")
+            raise ModelError(
+                f"{name.removeprefix(MODEL_PREFIX)} in {path} has shape {was}, this model needs {now}: {hint}"
+            )
     return weights
 
 
@@ -172,8 +176,8 @@ def _is_per_gaussian(name: str) -> bool:
 
 def _todays_name(name: str) -> str:
     """The name of a weight; older versions of splatfacto kept the Gaussians among their own attributes."""
-    inner = name.removeprefix(_PREFIX)
-    return f"{_PREFIX}gauss_params.{inner}" if inner in _GAUSSIANS else name
+    inner = name.removeprefix(MODEL_PREFIX)
+    return f"{MODEL_PREFIX}gauss_params.{inner}" if inner in _GAUSSIANS else name
 
 
 def check_same_space(source_run: Path, transform: Tensor, scale: float) -> None:

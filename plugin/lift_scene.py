@@ -6,17 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ..editors import SessionError
-from .checkpoint import SceneKind, read_checkpoint
+from .checkpoint import MODEL_PREFIX, SceneKind, model_weights, read_checkpoint
 from .model import MaskeditModel
-from .replica import PLAIN, SceneReplica
+from .replica import SceneReplica, copy_numbers
 from .session import EditSession
 from .working_set import EditedPhotos
-
-_PREFIX = "_model."
-_IGNORED = "_model.lpips."
 
 
 def start_checkpoint(session: EditSession) -> Path | None:
@@ -83,26 +78,16 @@ class StartScene:
                 scene.forget_rays()
 
     def _read(self) -> Any:
-        _, state = read_start(self._session)
+        path, state = read_start(self._session)
         # While a model is built, classes of nerfstudio are exchanged, which two threads must not do at a time.
         with self._lock:
             scene: Any = SceneReplica(self._model, self._data, self._model.device).replica
-        _copy_numbers(self._model, scene)
-        stored = {name.removeprefix("module."): each for name, each in state["pipeline"].items()}
-        names = [name for name in stored if name.startswith(_PREFIX) and not name.startswith(_IGNORED)]
-        scene.load_state_dict({name.removeprefix(_PREFIX): stored[name] for name in names})
+        copy_numbers(self._model, scene)
+        expected = {f"{MODEL_PREFIX}{name}": each for name, each in scene.state_dict().items()}
+        weights = model_weights(path, state["pipeline"], expected)
+        scene.load_state_dict({name.removeprefix(MODEL_PREFIX): each for name, each in weights.items()})
         # Gaussians are told apart by what training remembers of them.
         scene.restore_training_state(int(state["step"]), state.get("maskedit", {}))
         if isinstance(scene, MaskeditModel):
             scene.stay()
         return scene.requires_grad_(False).eval()
-
-
-def _copy_numbers(source: nn.Module, target: nn.Module) -> None:
-    """Take over the plain numbers that rendering depends on; all tensors come from the checkpoint."""
-    modules = dict(target.named_modules(remove_duplicate=False))
-    for name, module in source.named_modules(remove_duplicate=False):
-        # A list, because the scene may be training while it is read.
-        for key, value in list(vars(module).items()):
-            if isinstance(value, PLAIN) and key != "training" and name in modules:
-                setattr(modules[name], key, value)

@@ -266,11 +266,6 @@ def follow_first(ranks: Ranks, edits: SceneEdits, step: int, restore_scene: Call
     edits.show(step)
 
 
-def plain_keys(state: dict[str, Any]) -> dict[str, Any]:
-    """Weights under the names they have on one device, whatever wraps the model on several."""
-    return {name.replace("_model.module.", "_model.", 1): value for name, value in state.items()}
-
-
 def check_ranks(config: Any) -> None:
     """Refuse several devices where they can't work together.
 

@@ -6,6 +6,7 @@ all a training step ever waits for.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -68,20 +69,31 @@ def copy_model(source: nn.Module, target: nn.Module) -> None:
         source: is left as it is.
         target: its tensors keep their device; those whose shape differs, as Gaussians that were split, are replaced.
     """
-    # A module may stand in two places, and in the source in other ones: losses are exchanged as a run goes on.
-    modules = dict(target.named_modules(remove_duplicate=False))
-    for name, module in source.named_modules(remove_duplicate=False):
-        other = modules.get(name)
-        if other is None:
-            # Only losses are made later than the model, and nothing is rendered with them.
-            continue
-        for key, value in vars(module).items():
-            if isinstance(value, PLAIN) and key != "training":
-                setattr(other, key, value)
+    copy_numbers(source, target)
+    for module, other in _pairs(source, target):
         for key, tensor in module._parameters.items():
             other._parameters[key] = _copied(tensor, other._parameters.get(key))
         for key, tensor in module._buffers.items():
             other._buffers[key] = _copied(tensor, other._buffers.get(key))
+
+
+def copy_numbers(source: nn.Module, target: nn.Module) -> None:
+    """Take over the plain numbers that rendering depends on, and no tensors; the source may be training meanwhile."""
+    for module, other in _pairs(source, target):
+        # A list, because a source that trains may gain attributes while it is read.
+        for key, value in list(vars(module).items()):
+            if isinstance(value, PLAIN) and key != "training":
+                setattr(other, key, value)
+
+
+def _pairs(source: nn.Module, target: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """Modules that stand in the same place of two models of one class."""
+    # A module may stand in two places, and in the source in other ones: losses are exchanged as a run goes on.
+    modules = dict(target.named_modules(remove_duplicate=False))
+    for name, module in source.named_modules(remove_duplicate=False):
+        # Only losses are made later than the model, and nothing is rendered with them.
+        if name in modules:
+            yield module, modules[name]
 
 
 def _copied(source: Tensor | None, target: Tensor | None) -> Any:

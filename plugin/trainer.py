@@ -20,13 +20,20 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ..editors import InputError, MaskeditError, ModelError
 from .carrier import EditCarrier
 from .check import check_language_is_there
-from .checkpoint import adopt_model_config, check_same_space, model_weights, read_checkpoint, read_source_run
+from .checkpoint import (
+    adopt_model_config,
+    check_same_space,
+    model_weights,
+    plain_keys,
+    read_checkpoint,
+    read_source_run,
+)
 from .dry_run import DryRun, StepCost
 from .edits import SceneEdits
 from .lift_scene import read_start
 from .options import MaskeditPipelineConfig, model_options
 from .pipeline import MaskeditPipeline, seed_everything
-from .ranks import Ranks, check_ranks, find_start_together, follow_first, meets, plain_keys
+from .ranks import Ranks, check_ranks, find_start_together, follow_first, meets
 from .session import FOLDER, EditSession
 from .session_lock import hold_session, release_session
 from .start import DRY_RUN_FOLDER, Start, continue_in_place, one_line, pictures_left, remove_newer

@@ -18,6 +18,7 @@ from maskedit.plugin.checkpoint import (
     check_same_space,
     find_checkpoint,
     model_weights,
+    plain_keys,
     read_checkpoint,
     read_source_run,
 )
@@ -190,3 +191,8 @@ def test_importing_the_methods_repairs_every_load(tmp_path: Path) -> None:
             [sys.executable, "-W", "ignore", "-c", first + load], capture_output=True, text=True, check=False
         )
         assert expected in done.stdout + done.stderr
+
+
+def test_weights_have_the_names_of_one_device() -> None:
+    state = {"_model.module.field.x": 1, "_model.field.module.y": 2, "other": 3}
+    assert plain_keys(state) == {"_model.field.x": 1, "_model.field.module.y": 2, "other": 3}

@@ -21,7 +21,6 @@ from maskedit.plugin.ranks import (
     describe_error,
     follow_first,
     meets,
-    plain_keys,
 )
 from maskedit.plugin.session import EditSession
 from maskedit.plugin.session_records import Event
@@ -272,11 +271,6 @@ def test_errors_travel_as_their_line() -> None:
     assert describe_error(InputError("expected a cat, got a dog")) == "expected a cat, got a dog"
     assert describe_error(KeyError("x")) == "KeyError: 'x'"
     assert "cube" in describe_error(NothingFoundError("the cube", score=0.1, threshold=0.5))
-
-
-def test_weights_have_the_names_of_one_device() -> None:
-    state = {"_model.module.field.x": 1, "_model.field.module.y": 2, "other": 3}
-    assert plain_keys(state) == {"_model.field.x": 1, "_model.field.module.y": 2, "other": 3}
 
 
 @pytest.mark.parametrize(
