@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from .caching import Remembered, picture_key
 from .checkpoint import BackboneConfig, CheckpointKind, CheckpointPreset, check_kind, load_preset, locate_checkpoint
 from .errors import InputError, ModelError
+from .input_features import InputFeatures, add_input_features, prepare_input_features
 from .loading import load_configuration, load_network, quiet_loading
 from .types import Branch, Image, Latents, PromptEmbeds, TokenIds
 
@@ -34,6 +35,8 @@ class Conditioning:
     """Text of all branches, branch-major."""
     channels: Latents | None
     """What the UNet reads beside the noisy latents, branch-major; None for text-to-image UNets."""
+    features: InputFeatures | None = None
+    """What is added behind the UNet's first convolution, branch-major; None = nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,7 @@ class Backbone:
             origin=config,
         )
         if config.compile:
+            prepare_input_features(backbone.unet)
             backbone.unet.compile()
         return backbone
 
@@ -282,6 +286,7 @@ class Backbone:
         channels: Mapping[Branch, Latents] | None = None,
         *,
         batch: int,
+        features: Mapping[Branch, Float[Tensor, "_ features latent_height latent_width"]] | None = None,
     ) -> Conditioning:
         """Put any conditions of any branches in the order of the batch.
 
@@ -289,11 +294,15 @@ class Backbone:
             texts: hidden states of each branch's text, one row or one per picture.
             channels: what the UNet reads beside the noisy latents, for each branch.
             batch: number of pictures.
+            features: what is added behind the UNet's first convolution in each branch, one row or one per picture.
         """
         return Conditioning(
             branches=tuple(texts),
             embeds=torch.cat([text.expand(batch, -1, -1) for text in texts.values()]),
             channels=None if channels is None else torch.cat([channels[branch] for branch in texts]).to(self.dtype),
+            features=None
+            if features is None
+            else torch.cat([features[branch].expand(batch, -1, -1, -1) for branch in texts]),
         )
 
     def predict(self, latents: Latents, timestep: Tensor, conditioning: Conditioning) -> dict[Branch, Latents]:
@@ -310,7 +319,8 @@ class Backbone:
         if conditioning.channels is not None:
             repeated = torch.cat([repeated, conditioning.channels], 1)
         times = timestep.expand(len(latents)).repeat(count)
-        predicted = self.unet(repeated, times, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
+        with add_input_features(self.unet, conditioning.features):
+            predicted = self.unet(repeated, times, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
         return dict(zip(conditioning.branches, predicted.chunk(count), strict=True))
 
 

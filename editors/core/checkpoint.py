@@ -6,7 +6,7 @@ carry its own settings; without one, the published values of the papers hold.
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,8 +17,9 @@ SamplerName = Literal["ddim", "euler_ancestral"]
 DtypeName = Literal["auto", "float32", "float16", "bfloat16"]
 MaskResize = Literal["nearest", "cover"]
 """From a picture's mask to latent cells: the value at one pixel of each, or every cell of which a fifth is inside."""
-CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting"]
-"""What a UNet reads beside the noisy latents: a condition picture, nothing, or a mask and the masked picture."""
+CheckpointKind = Literal["instruct-pix2pix", "text-to-image", "inpainting", "smartedit"]
+"""What a UNet reads beside the noisy latents: a condition picture, nothing, or a mask and the masked picture; a UNet of
+SmartEdit reads a condition picture, and what a language model made of it."""
 EMBEDDED = "embedded"
 PRESET_FILE = "maskedit.json"
 _PARTS_READ, _PART_BYTES = 16, 1 << 16
@@ -28,14 +29,16 @@ PUBLISHED: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
     "text-to-image": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+    "smartedit": "TencentARC/SmartEdit-7B",
 }
-"""Hub id of the published checkpoint of each kind."""
+"""Hub id of the published checkpoint of each kind; that of SmartEdit has a layout of its own and is converted first."""
 
 
 _KIND_IN_WORDS: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "an InstructPix2Pix checkpoint",
     "text-to-image": "a text-to-image checkpoint",
     "inpainting": "an inpainting checkpoint",
+    "smartedit": "a SmartEdit checkpoint",
 }
 
 
@@ -133,6 +136,8 @@ class CheckpointPreset:
     caption: CaptionPreset = field(default_factory=CaptionPreset)
     knows: str = ""
     """What the checkpoint was trained on, if it is not general."""
+    base: str = ""
+    """Checkpoint with the parts this one lacks: a folder relative to this one, or a hub id; empty = it lacks none."""
 
 
 def _at_least(preset: object, **bounds: int) -> None:
@@ -180,6 +185,28 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
     return model
 
 
+def locate_part(location: Path | str, subfolder: str, config: BackboneConfig) -> tuple[Path | str, BackboneConfig]:
+    """Where a part of a checkpoint is, and how to look it up there: its own, or that of the checkpoint it builds on.
+
+    Args:
+        location: folder or hub id of the checkpoint.
+        subfolder: of the part; "" = the checkpoint is this one part.
+        config: how the checkpoint is looked up.
+
+    Raises:
+        ModelError: if what it builds on is not there.
+    """
+    if isinstance(location, str) or not subfolder or (location / subfolder).is_dir():
+        return location, config
+    base = load_preset(location).base
+    if not base:
+        return location, config
+    if (location / base).is_dir():
+        return _require_checkpoint(location / base, f"{location} builds on that checkpoint"), config
+    elsewhere = replace(config, model=base, revision=None)
+    return locate_checkpoint(elsewhere), elsewhere
+
+
 def missing_message(what: str, name: str, *, model_dir: Path | None, problem: str = "") -> str:
     """One line about a model that is not on this machine: where it was looked for, and how to get it.
 
@@ -208,7 +235,10 @@ def fingerprint_checkpoint(config: BackboneConfig, kind: CheckpointKind) -> str:
     location = locate_checkpoint(config, kind)
     if isinstance(location, str):
         return f"{location}@{config.revision or 'default branch'}"
-    return fingerprint_weights(location)
+    base = location / load_preset(location).base
+    # A part may come from the checkpoint it builds on.
+    own = fingerprint_weights(location)
+    return own if base == location or not base.is_dir() else f"{own} on {fingerprint_weights(base)}"
 
 
 def fingerprint_weights(place: Path) -> str:
@@ -245,7 +275,7 @@ def check_kind(
     Raises:
         ModelError: unless the UNet has as many input channels as that kind.
     """
-    wanted = {"instruct-pix2pix": 2, "text-to-image": 1, "inpainting": 2}[kind] * latent_channels
+    wanted = (1 if kind == "text-to-image" else 2) * latent_channels
     wanted += kind == "inpainting"
     if in_channels != wanted:
         raise ModelError(

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
-from .checkpoint import BackboneConfig, missing_message
+from .checkpoint import BackboneConfig, locate_part, missing_message
 from .errors import ModelError
 
 T = TypeVar("T")
@@ -65,6 +65,7 @@ def load_network(
     Raises:
         ModelError: if it is missing, is stored as pickle only, or lacks weights.
     """
+    location, config = locate_part(location, name if subfolder is None else subfolder, config)
 
     def load() -> Any:
         return kind.from_pretrained(
@@ -94,8 +95,9 @@ def load_configuration(
     Raises:
         ModelError: if it is missing or cannot be understood.
     """
-    # Without its vocabulary a tokenizer comes up empty instead of failing.
     folder = name if subfolder is None else subfolder
+    location, config = locate_part(location, folder, config)
+    # Without its vocabulary a tokenizer comes up empty instead of failing.
     if isinstance(location, Path) and issubclass(kind, PreTrainedTokenizerBase | ProcessorMixin):
         found = {path.name for path in (location / folder).glob("*")}
         if not any(files <= found for files in _VOCABULARIES):

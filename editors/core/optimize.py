@@ -6,7 +6,7 @@ a run cut anywhere and resumed from its state file takes the same steps as an un
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .errors import SessionError
+from .errors import ModelError, SessionError
 from .files import write_tensors
 
 
@@ -24,8 +24,30 @@ from .files import write_tensors
 class LossFn(Protocol):
     """Computes the scalar loss of one step."""
 
-    def __call__(self, step: int, generator: torch.Generator) -> Tensor:
-        """Loss of a step; everything random in it comes from the generator."""
+    def __call__(self, step: int, generator: torch.Generator) -> Tensor | Iterable[Tensor]:
+        """Loss of a step, or terms that add up to it; everything random in it comes from the generator.
+
+        Terms are asked for one after another, and each is done with before the next one is computed, so that a batch
+        may be larger than what memory holds at once.
+        """
+        ...
+
+
+@runtime_checkable
+class Team(Protocol):
+    """Processes that learn the same tensors together, each from its own part of the samples of every step."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes the state and reports."""
+        ...
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over all processes in the place of each tensor."""
+        ...
+
+    def wait(self) -> None:
+        """Until all processes are here."""
         ...
 
 
@@ -88,6 +110,7 @@ def optimize(
     max_seconds: float = math.inf,
     report: Callable[[OptimizeProgress], None] | None = None,
     report_every: int = 50,
+    team: Team | None = None,
 ) -> tuple[int, dict[str, Tensor]]:
     """Minimise a loss over tensors, in place.
 
@@ -101,6 +124,8 @@ def optimize(
         max_seconds: stop (and save) after this long; call again to go on.
         report: called every `report_every` steps and at the end.
         report_every: steps between reports.
+        team: processes that take the same steps together: the loss of a step is the mean of theirs; None = this one
+            alone. All of them must see the same state file; the first one writes it.
 
     Returns:
         The number of steps taken in all (`config.steps` when finished) and the averaged tensors by name.
@@ -119,13 +144,13 @@ def optimize(
     device = next(iter(parameters.values())).device
     generator = torch.Generator(device)
     start, total, counted = time.monotonic(), torch.zeros((), device=device), 0
-    while step < config.steps and time.monotonic() - start < max_seconds:
+    writes = team is None or team.is_first
+    while step < config.steps and not _is_over(start, max_seconds, device, team):
         generator.manual_seed(config.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(step)
-        loss = loss_fn(step, generator)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = _descend(loss_fn(step, generator), parameters, team)
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), config.max_grad_norm, error_if_nonfinite=False)
         optimizer.step()
         step += 1
@@ -133,20 +158,51 @@ def optimize(
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
             list(average.values()), [p.detach() for p in parameters.values()], 1 - decay
         )
-        total, counted = total + loss.detach(), counted + 1
+        total, counted = total + loss, counted + 1
         if step % report_every == 0 or step == config.steps:
             mean = _finite_mean(total, counted, step)
-            if report is not None:
+            if report is not None and writes:
                 seconds = time.monotonic() - start
                 report(OptimizeProgress(step=step, steps=config.steps, loss=mean, seconds=seconds))
             total, counted = torch.zeros((), device=device), 0
         if state_path is not None and step % save_every == 0:
             _finite_mean(total, counted, step)
-            _save_state(state_path, step, identity, parameters, average, optimizer)
+            if writes:
+                _save_state(state_path, step, identity, parameters, average, optimizer)
     if state_path is not None:
         _finite_mean(total, counted, step)
-        _save_state(state_path, step, identity, parameters, average, optimizer)
+        if writes:
+            _save_state(state_path, step, identity, parameters, average, optimizer)
+    if team is not None:
+        team.wait()
     return step, average
+
+
+def _is_over(start: float, max_seconds: float, device: torch.device, team: Team | None) -> bool:
+    """Whether the time of this slice is up; for all of a team as soon as it is for one."""
+    over = time.monotonic() - start >= max_seconds
+    if team is None or math.isinf(max_seconds):
+        return over
+    share = torch.tensor(float(over), device=device)
+    team.average([share])
+    return share.item() > 0
+
+
+def _descend(loss: Tensor | Iterable[Tensor], parameters: Mapping[str, Tensor], team: Team | None) -> Tensor:
+    """Gradients of a step's loss, term by term, and its value; with a team, the means over its processes."""
+    total: Tensor | None = None
+    for term in [loss] if isinstance(loss, Tensor) else loss:
+        term.backward()
+        total = term.detach() if total is None else total + term.detach()
+    if total is None:
+        raise ModelError("expected a loss of at least one term, got none")
+    if team is not None:
+        # A tensor that this process did not use still has the others' gradient.
+        for value in parameters.values():
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        team.average([total, *(value.grad for value in parameters.values() if value.grad is not None)])
+    return total
 
 
 def _finite_mean(total: Tensor, counted: int, step: int) -> float:

@@ -20,7 +20,7 @@ from maskedit.editors import (
     load_preset,
     locate_checkpoint,
 )
-from maskedit.editors.core.checkpoint import missing_message
+from maskedit.editors.core.checkpoint import locate_part, missing_message
 
 
 def place(folder: Path) -> Path:
@@ -170,3 +170,39 @@ def test_what_is_missing_is_one_line_with_one_thing_to_do() -> None:
     asked = missing_message("the detector", "a/b", model_dir=Path("here"), problem="x" * 200)
     assert f"(looked in here and the hub's cache), and the hub does not give it ({'x' * 100}...)" in asked
     assert asked.endswith("`hf download a/b --local-dir here/a/b`")
+
+
+def build_on(folder: Path, base: str) -> Path:
+    (place(folder) / PRESET_FILE).write_text(json.dumps({"base": base}))
+    return folder
+
+
+def test_a_part_that_is_lacking_is_that_of_the_checkpoint_it_builds_on(tmp_path: Path) -> None:
+    base, folder, config = place(tmp_path / "base"), build_on(tmp_path / "own", "../base"), BackboneConfig()
+    (folder / "unet").mkdir()
+    assert locate_part(folder, "unet", config) == (folder, config)
+    found, same = locate_part(folder, "vae", config)
+    assert (Path(found).resolve(), same) == (base, config)
+    assert locate_part(folder, "", config) == (folder, config)
+    assert locate_part(base, "vae", config) == (base, config)
+
+
+def test_a_checkpoint_may_build_on_one_of_the_hub(tmp_path: Path) -> None:
+    folder, config = build_on(tmp_path / "own", "owner/name"), BackboneConfig(revision="mine", model_dir=tmp_path / "w")
+    found, there = locate_part(folder, "vae", config)
+    assert (found, there.revision) == ("owner/name", None)
+    local = place(tmp_path / "w/owner/name")
+    assert locate_part(folder, "vae", config)[0] == local
+
+
+def test_a_checkpoint_that_builds_on_nothing_there_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"found nothing at '\.\./base'"):
+        locate_part(build_on(tmp_path / "own", "../base"), "vae", BackboneConfig())
+
+
+def test_the_mark_of_a_checkpoint_follows_what_it_builds_on(tmp_path: Path) -> None:
+    base, folder = place(tmp_path / "base"), build_on(tmp_path / "own", "../base")
+    config = BackboneConfig(model=str(folder))
+    before = fingerprint_checkpoint(config, "smartedit")
+    (base / "weights.safetensors").write_bytes(b"other")
+    assert fingerprint_checkpoint(config, "smartedit") != before

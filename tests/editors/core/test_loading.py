@@ -1,5 +1,6 @@
 """Loading parts: silence that ends with the block, and nothing filled in for what is missing."""
 
+import json
 import logging
 import shutil
 import warnings
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from maskedit.editors import BackboneConfig, ModelError
+from maskedit.editors import PRESET_FILE, BackboneConfig, ModelError
 from maskedit.editors.core.loading import load_configuration, load_network, load_part, quiet_loading
 
 CONFIG = BackboneConfig(device="cpu")
@@ -197,3 +198,14 @@ def test_running_out_of_memory_is_no_problem_of_the_checkpoint(tmp_path: Path) -
 
     with pytest.raises(torch.OutOfMemoryError):
         load_part(load, "unet", tmp_path, CONFIG)
+
+
+def test_what_a_checkpoint_lacks_is_loaded_from_the_one_it_builds_on(copy: Path, ip2p_folder: Path) -> None:
+    shutil.rmtree(copy / "vae")
+    shutil.rmtree(copy / "tokenizer")
+    (copy / PRESET_FILE).write_text(json.dumps({"base": str(ip2p_folder)}))
+    vae = load_network(AutoencoderKL, "vae", copy, CONFIG)
+    own = load_file(ip2p_folder / "vae" / WEIGHTS)
+    assert all(torch.equal(value, own[name]) for name, value in vae.state_dict().items())
+    tokenizer = load_configuration(CLIPTokenizer, "from_pretrained", "tokenizer", copy, CONFIG)
+    assert len(tokenizer) > 2

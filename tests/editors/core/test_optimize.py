@@ -1,13 +1,17 @@
 """The optimisation loop: it learns, resumes to the same bits, and refuses states that are not its own."""
 
 import itertools
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from maskedit.editors import OptimizeConfig, OptimizeProgress, SessionError, optimize
+from maskedit.editors import ModelError, OptimizeConfig, OptimizeProgress, SessionError, optimize
 
 STEPS = 24
 
@@ -152,3 +156,80 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         config(**wrong)
+
+
+class Team:
+    """Two threads that learn the same tensors; what they average is averaged between them."""
+
+    def __init__(self, first: bool, barrier: threading.Barrier, shared: dict[bool, list[torch.Tensor]]) -> None:
+        self.is_first, self._barrier, self._shared = first, barrier, shared
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        self._shared[self.is_first] = [t.clone() for t in tensors]
+        self._barrier.wait(60)
+        means = [(a + b) / 2 for a, b in zip(self._shared[True], self._shared[False], strict=True)]
+        self._barrier.wait(60)
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean)
+
+    def wait(self) -> None:
+        self._barrier.wait(60)
+
+
+def rows_of(values: dict[str, torch.Tensor], rows: slice):
+    """The loss of `loss_of`, of some of its eight samples."""
+
+    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        inputs = torch.randn((8, 4), generator=generator)[rows]
+        return ((inputs @ values["matrix"] + values["row"] - inputs.sum(1, keepdim=True)) ** 2).mean()
+
+    return loss
+
+
+def test_terms_of_a_loss_equal_their_sum() -> None:
+    whole, parts = parameters(), parameters()
+    optimize(whole, loss_of(whole), config())
+    halves = [rows_of(parts, slice(0, 4)), rows_of(parts, slice(4, 8))]
+
+    def terms(step: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+        start = generator.get_state()
+        for half in halves:
+            generator.set_state(start)
+            yield half(step, generator) / 2
+
+    optimize(parts, terms, config())
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value)
+
+
+def test_a_loss_without_terms_is_refused() -> None:
+    values = parameters()
+    with pytest.raises(ModelError, match="at least one term"):
+        optimize(values, lambda step, generator: (), config())
+
+
+def test_two_that_share_the_samples_learn_what_one_learns(tmp_path: Path) -> None:
+    whole = parameters()
+    _, whole_average = optimize(whole, loss_of(whole), config())
+    barrier, shared, path = threading.Barrier(2), dict[bool, list[torch.Tensor]](), tmp_path / "state.safetensors"
+
+    def learn(first: bool, limit: float) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], int]:
+        values = parameters()
+        loss, team = rows_of(values, slice(0, 4) if first else slice(4, 8)), Team(first, barrier, shared)
+        seen = list[OptimizeProgress]()
+        step, average = optimize(
+            values, loss, config(), state_path=path, max_seconds=limit, report=seen.append, team=team
+        )
+        assert bool(seen) == (first and step > 0)
+        return values, average, step
+
+    # One of them has no time at all: both stop before the first step.
+    with ThreadPoolExecutor(2) as pool:
+        assert {run.result()[2] for run in [pool.submit(learn, True, 60.0), pool.submit(learn, False, 0.0)]} == {0}
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(learn, first, math.inf) for first in (True, False)]
+        for values, average, step in (run.result() for run in runs):
+            assert step == STEPS
+            for name, value in whole.items():
+                torch.testing.assert_close(values[name], value)
+                torch.testing.assert_close(average[name], whole_average[name])
