@@ -63,6 +63,6 @@ def test_a_sample_is_an_edit_a_talk_or_a_caption() -> None:
     assert Sample(text="make it red", image=image, target=image).is_edit
     assert not Sample(text="what is this?", image=image, answer="a cube").is_edit
     with pytest.raises(ValueError, match="target must come with an image of its size"):
-        Sample(text="make it red", image=image, target=torch.zeros(3, 4, 8))
+        Sample(text="make it red", target=image)
     with pytest.raises(ValueError, match="answer must be None"):
         Sample(text="make it red", image=image, target=image, answer="done")
