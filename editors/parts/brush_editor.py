@@ -14,13 +14,12 @@ from ..core.guidance import InstructGuidance
 from ..core.types import Mask
 from .brush import Brush, load_brush
 from .brush_options import BrushConfig, BrushKind
-from .brush_rows import LayerRows, LearnedRows, brush_prompt, check_fit, layers_of, prompt_ids, segment_of
+from .brush_rows import LayerRows, LearnedRows, brush_prompt, check_fit, layers_of, segment_of
 from .canvas import PassResult, edit_on_canvas, given_or_whole, masks_on_canvas
-from .instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run
+from .instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run, under_text
 from .language_options import LanguageConfig
-from .request import EditRequest, EditResult, PhraseTrace
-from .tokens import TokenLayout
-from .tools import Tools, ground_request
+from .request import EditRequest, EditResult
+from .tools import Tools, ground_phrases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,27 +97,14 @@ class BrushEditor:
         Raises:
             NothingFoundError: if a phrase has no answer in a picture.
         """
-        request, grounding = self._confine(request)
+        request, grounding = ground_phrases(request, self.tools, chunk=self.config.chunk)
         result = edit_on_canvas(request, self.backbone, self.config, self._run, name=self.kind)
         return replace(result, trace=replace(result.trace, grounding=grounding)) if grounding else result
 
     def find_masks(self, request: EditRequest) -> tuple[Mask, ...]:
         """The masks that were given or that phrases ask for; ones where there is neither."""
-        request, _ = self._confine(request)
+        request, _ = ground_phrases(request, self.tools, chunk=self.config.chunk)
         return masks_on_canvas(request, self.backbone, self.config, given_or_whole)
-
-    def _confine(self, request: EditRequest) -> tuple[EditRequest, tuple[tuple[PhraseTrace, ...], ...]]:
-        """The request with masks for the instructions that name phrases."""
-        asks = [i.mask is None and bool(i.phrases or i.phrases_by_image) for i in request.instructions]
-        if request.mask is not None or not any(asks):
-            return request, ()
-        asked = tuple(each for each, does in zip(request.instructions, asks, strict=True) if does)
-        found, traces = ground_request(
-            replace(request, instructions=asked), self.tools, global_edit=False, chunk=self.config.chunk
-        )
-        masked = iter(found.instructions)
-        every = tuple(next(masked) if does else each for each, does in zip(request.instructions, asks, strict=True))
-        return replace(request, instructions=every), traces
 
     def _run(self, request: EditRequest) -> PassResult:
         loaded = self.loaded
@@ -149,14 +135,7 @@ class BrushEditor:
         texts = [each.text.strip().rstrip(".,;!") for each in request.instructions]
         beside = [text for text in texts if not brush.answers_to(text) and (file is None or text != file.stem)]
         prompt, embeds = brush_prompt(brush.header, beside, self.backbone)
-        ids = prompt_ids((brush.header.initial_text,), self.backbone)
-        layout = TokenLayout(ids=ids, segments=(), keyword_columns=(), keywords=(), prompt=prompt)
-        prepared = prepare_pass(request, self.backbone, self.loaded.settings, layout)
-        # The condition is remembered, so that only the text is new here.
-        conditioning = self.backbone.condition(
-            prepared.conditioning.branches, embeds, self.backbone.encode(request.preserved)
-        )
-        return prompt, replace(prepared, conditioning=conditioning)
+        return prompt, prepare_pass(request, self.backbone, self.loaded.settings, under_text(self.backbone, embeds))
 
 
 def _warn_of_other_weights(brush: Brush, backbone: Backbone) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """What every editor on an InstructPix2Pix UNet shares: settings of a run, conditions, start latents, the loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -13,11 +14,14 @@ from ..core.consistency import ViewSharing
 from ..core.guidance import InstructGuidance
 from ..core.sampling import draw_noise, make_generators, sample
 from ..core.schedule import DDIMSchedule, EulerAncestralSchedule, make_schedule
-from ..core.types import Image, Latents
+from ..core.types import Image, Latents, PromptEmbeds
 from ..core.view_sharing import share_views
 from .options import InstructConfig
 from .request import EditRequest
 from .tokens import TokenLayout
+
+MakeConditions: TypeAlias = Callable[[Latents], Conditioning]
+"""Makes a run's conditions, of the branches text, image and uncond, from unscaled latents of the condition pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +82,25 @@ class InstructPass:
         return control_if_edited(self.backbone.unet, (*shared, *edits), self.conditioning.branches)
 
 
-def prepare_pass(request: EditRequest, backbone: Backbone, settings: RunSettings, layout: TokenLayout) -> InstructPass:
-    """Encode conditions and draw the start latents of a request at working size."""
+def under_text(backbone: Backbone, embeds: PromptEmbeds) -> MakeConditions:
+    """The usual conditions: hidden states of a prompt, and the condition pictures as they are."""
+    return lambda condition: backbone.condition(("text", "image", "uncond"), embeds, condition)
+
+
+def prepare_pass(
+    request: EditRequest, backbone: Backbone, settings: RunSettings, told: TokenLayout | MakeConditions
+) -> InstructPass:
+    """Make the conditions and draw the start latents of a request at working size.
+
+    Args:
+        request: what to do.
+        backbone: the checkpoint.
+        settings: of the run.
+        told: a prompt, or who makes the conditions.
+    """
     condition = backbone.encode(request.preserved)
-    conditioning = backbone.condition(("text", "image", "uncond"), backbone.embed_ids(layout.ids), condition)
+    make = under_text(backbone, backbone.embed_ids(told.ids)) if isinstance(told, TokenLayout) else told
+    conditioning = make(condition)
     schedule = make_schedule(
         settings.sampler,
         settings.steps,

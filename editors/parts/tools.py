@@ -214,6 +214,32 @@ def ground_request(
     return _with_masks(request, masks), tuple(tuple(_trace(one) for one in row.values()) for row in found)
 
 
+def ground_phrases(
+    request: EditRequest, tools: Tools, *, chunk: int | None
+) -> tuple[EditRequest, tuple[tuple[PhraseTrace, ...], ...]]:
+    """The request with masks for the instructions that name phrases; the others may act anywhere.
+
+    Args:
+        request: what to do, for an editor that looks for no objects of its own accord.
+        tools: who finds.
+        chunk: most pictures at once.
+
+    Returns:
+        The request, and for each picture what was found.
+
+    Raises:
+        NothingFoundError: if a phrase has no answer in a picture.
+    """
+    asks = [i.mask is None and bool(i.phrases or i.phrases_by_image) for i in request.instructions]
+    if request.mask is not None or not any(asks):
+        return request, ()
+    asked = tuple(each for each, does in zip(request.instructions, asks, strict=True) if does)
+    found, traces = ground_request(replace(request, instructions=asked), tools, global_edit=False, chunk=chunk)
+    masked = iter(found.instructions)
+    every = tuple(next(masked) if does else each for each, does in zip(request.instructions, asks, strict=True))
+    return replace(request, instructions=every), traces
+
+
 def _find_all(request: EditRequest, grounder: Grounder, chunk: int | None) -> list[dict[str, Found]]:
     """What is found for each phrase, picture by picture; pictures with the same phrases are searched together."""
     pictures, open_ones = request.preserved, [i for i in request.instructions if i.mask is None]

@@ -15,9 +15,9 @@ from maskedit.editors import (
     ViewSharing,
     compose_instructions,
 )
-from maskedit.editors.core.backbone import Backbone
+from maskedit.editors.core.backbone import Backbone, Conditioning
 from maskedit.editors.core.guidance import InstructGuidance
-from maskedit.editors.parts.instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run
+from maskedit.editors.parts.instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run, under_text
 
 Pictures = Callable[..., torch.Tensor]
 SETTINGS = RunSettings(sampler="ddim", steps=4, guidance_scale=7.5, image_guidance_scale=1.5, noise_level=1.0)
@@ -135,3 +135,18 @@ def test_views_share_attention_where_the_request_says_so(backbone: Backbone, pic
     torch.testing.assert_close(
         same.run(InstructGuidance()), single.run(InstructGuidance()).repeat(2, 1, 1, 1), atol=1e-3, rtol=1e-3
     )
+
+
+def test_conditions_may_be_anyone_s(backbone: Backbone, pictures: Pictures) -> None:
+    """They are made from the latents of the condition pictures, and those of a text are the same whoever makes them."""
+    made = EditRequest(image=pictures(2), condition=pictures(2, seed=1), instructions=(Instruction(text="x"),))
+    layout = compose_instructions(made.instructions, backbone.tokenizer)
+    seen: list[torch.Tensor] = []
+
+    def make(condition: torch.Tensor) -> Conditioning:
+        seen.append(condition)
+        return under_text(backbone, backbone.embed(["x"]))(condition)
+
+    given, usual = (prepare_pass(made, backbone, SETTINGS, told) for told in (make, layout))
+    assert torch.equal(seen[0], backbone.encode(made.preserved))
+    assert torch.equal(given.run(InstructGuidance()), usual.run(InstructGuidance()))

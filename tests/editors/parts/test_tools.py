@@ -26,7 +26,7 @@ from maskedit.editors import (
 )
 from maskedit.editors.core.backbone import Backbone
 from maskedit.editors.parts.language_rules import RuleLanguage
-from maskedit.editors.parts.tools import ground_request, plan_request, split_instruction
+from maskedit.editors.parts.tools import ground_phrases, ground_request, plan_request, split_instruction
 
 Pictures = Callable[..., torch.Tensor]
 BLUE = Instruction(text="make the red cube blue")
@@ -241,3 +241,15 @@ def test_a_captioner_is_nobody_unless_enabled(sd_backbone: Backbone) -> None:
     wanted = Tools(sd_backbone, language=LanguageConfig(), captioner=CaptionerConfig(enabled=True, model="no/where"))
     with pytest.raises((ModelError, MissingExtraError), match="no/where"):
         _ = wanted.captioner
+
+
+def test_only_instructions_with_phrases_are_confined(backbone: Backbone, pictures: Pictures, grounder: Any) -> None:
+    tools = tools_of(backbone, RuleLanguage(), grounding=grounder)
+    named = replace(BLUE, phrases=("red cube",))
+    asked = request(pictures(), BALL, named)
+    found, ((trace,),) = ground_phrases(asked, tools, chunk=None)
+    assert (found.instructions[0], trace.phrase) == (BALL, "red cube")
+    mask = found.instructions[1].mask
+    assert mask is not None and 0 < mask.mean() < 1
+    for decided in (request(pictures()), replace(asked, mask=torch.ones(1, 1, 64, 64))):
+        assert ground_phrases(decided, tools, chunk=None) == (decided, ())
