@@ -15,7 +15,7 @@ For each edit the mean over its pictures held out, the whole picture against the
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -72,16 +72,23 @@ def direct(
 
 def load_perceptual(device: torch.device) -> Perceptual | None:
     """LPIPS of AlexNet, or None where the weights are not on this machine."""
-    from torchvision.models import AlexNet_Weights
+    net = find_lpips("alex", device)
+    if net is None:
+        return None
+    return lambda image, truth: net(image.to(device), truth.to(device), normalize=True).flatten()
 
-    name = AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
-    if not (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file():
+
+def find_lpips(name: Literal["alex", "squeeze"], device: torch.device) -> Any | None:
+    """The network of LPIPS, or None where its weights are not on this machine."""
+    from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
+
+    weights = AlexNet_Weights.IMAGENET1K_V1 if name == "alex" else SqueezeNet1_1_Weights.IMAGENET1K_V1
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]).is_file():
         return None
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    net = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).net.to(device)
-    net.requires_grad_(False).eval()
-    return lambda image, truth: net(image.to(device), truth.to(device), normalize=True).flatten()
+    net = LearnedPerceptualImagePatchSimilarity(net_type=name, normalize=True).net.to(device)
+    return net.requires_grad_(False).eval()
 
 
 def score_edit(
