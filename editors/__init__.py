@@ -105,6 +105,9 @@ from .parts.request import EditResult as EditResult
 from .parts.request import EditTrace as EditTrace
 from .parts.request import Instruction as Instruction
 from .parts.request import KeepOutside as KeepOutside
+from .smartedit.samples import Mixture as Mixture
+from .smartedit.samples import Sample as Sample
+from .smartedit.samples import SampleSource as SampleSource
 
 if TYPE_CHECKING:
     from .catalogue import load_editor as load_editor
