@@ -1,0 +1,136 @@
+"""Samples of the training, step by step, read ahead by background workers.
+
+Sample i of step s is number s x batch + i of the mixture, whoever reads it: a run that is cut, or divided over
+processes, meets the same samples in the same steps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..core.errors import InputError
+from ..core.images import resize_image
+from .samples import Sample
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """Anything that has a sample for every number, as a `Mixture` has."""
+
+    def draw(self, number: int) -> Sample:
+        """The sample of a number, at least 0."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSample(Sample):
+    """A sample whose pictures were encoded before, at the size that is trained at."""
+
+    image_latents: Float[Tensor, "channels latent_height latent_width"] | None = None
+    """Unscaled latents (posterior mode) of the image; None = encoded when it is due."""
+    target_latents: Float[Tensor, "channels latent_height latent_width"] | None = None
+    """Those of the target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A sample and its number in the run."""
+
+    number: int
+    sample: Sample
+
+
+def share_of(batch: int, index: int, count: int) -> range:
+    """Which samples of a step one process takes.
+
+    Args:
+        batch: samples of a step.
+        index: of the process, from 0.
+        count: of processes.
+
+    Raises:
+        InputError: if they cannot be shared evenly, which the mean over processes needs.
+    """
+    if batch % count:
+        raise InputError(f"expected a batch that {count} processes can share evenly, got {batch}: set --recipe.batch")
+    each = batch // count
+    return range(index * each, (index + 1) * each)
+
+
+def fit_sample(sample: Sample, size: int) -> Sample:
+    """The sample with its pictures squashed to a square."""
+    if sample.image is None:
+        return sample
+    resized = [None if each is None else _fit(each, size) for each in (sample.image, sample.target)]
+    return replace(sample, image=resized[0], target=resized[1])
+
+
+def _fit(picture: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "3 height2 width2"]:
+    return resize_image(picture[None], size, size)[0].clamp(0, 1)
+
+
+class _Steps(Dataset[tuple[Numbered, ...]]):
+    """What one process learns from in each step."""
+
+    def __init__(self, mixture: Drawing, *, batch: int, share: range, size: int) -> None:
+        self._mixture, self._batch, self._share, self._size = mixture, batch, share, size
+
+    def __getitem__(self, index: int) -> tuple[Numbered, ...]:
+        numbers = [index * self._batch + row for row in self._share]
+        return tuple(Numbered(number=n, sample=fit_sample(self._mixture.draw(n), self._size)) for n in numbers)
+
+
+class StepReader:
+    """Reads the samples of one step after another."""
+
+    def __init__(
+        self, mixture: Drawing, *, batch: int, size: int, steps: int, index: int = 0, count: int = 1, workers: int = 0
+    ) -> None:
+        """Prepare to read; nothing is read yet.
+
+        Args:
+            mixture: has the samples.
+            batch: samples of a step over all processes.
+            size: side of the pictures in pixels.
+            steps: how many there are in all.
+            index: of this process.
+            count: of processes.
+            workers: background processes that read ahead; 0 = none.
+
+        Raises:
+            InputError: if the processes cannot share a batch evenly.
+        """
+        self._dataset = _Steps(mixture, batch=batch, share=share_of(batch, index, count), size=size)
+        self._steps, self._workers = steps, workers
+        self._ahead: Iterator[tuple[Numbered, ...]] | None = None
+        self._next = -1
+
+    def read(self, step: int) -> tuple[Numbered, ...]:
+        """This process's samples of a step; cheapest in order."""
+        if self._ahead is None or step != self._next:
+            self._ahead = self._begin(step)
+        self._next = step + 1
+        return next(self._ahead)
+
+    def _begin(self, step: int) -> Iterator[tuple[Numbered, ...]]:
+        if not self._workers:
+            return (self._dataset[each] for each in range(step, self._steps))
+        loader = DataLoader(
+            self._dataset,
+            batch_size=None,
+            sampler=range(step, self._steps),
+            num_workers=self._workers,
+            worker_init_fn=_one_thread,
+            collate_fn=tuple,
+        )
+        return iter(loader)
+
+
+def _one_thread(_worker: int) -> None:
+    # Workers stand beside each other and beside the training; more threads would only wait for a processor.
+    torch.set_num_threads(1)

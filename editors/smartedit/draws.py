@@ -1,0 +1,60 @@
+"""What is drawn at random for one sample of the training: noise, noise level, template, and what is dropped.
+
+Each sample has a generator of its own, seeded by its number, so that what a step learns from does not depend on how its
+samples are divided into micro-batches or over processes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_SAMPLES_OF_A_SEED = 1_000_000_007
+"""Distance of the seeds of two runs; a prime above the number of samples of any run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """The draws of one sample."""
+
+    template: float
+    """In [0, 1): which of the templates an instruction is put into."""
+    level: float
+    """In [0, 1): how much noise."""
+    drop: float
+    """In [0, 1): what is dropped."""
+    noise: Float[Tensor, "channels latent_height latent_width"]
+    """Standard normal."""
+
+    def is_dropped(self, share: float) -> tuple[bool, bool]:
+        """Whether what was read, and whether the picture, is dropped.
+
+        One draw decides both: below 2 `share` the text goes, from `share` to 3 `share` the picture.
+
+        Args:
+            share: of samples that lose the text alone, the picture alone, or both; at most 1/3.
+        """
+        return self.drop < 2 * share, share <= self.drop < 3 * share
+
+    def timestep(self, total: int, *, high_noise: bool = False) -> int:
+        """A training timestep below `total`; with `high_noise`, t is drawn in proportion to t."""
+        level = self.level**0.5 if high_noise else self.level
+        return min(int(level * total), total - 1)
+
+    def template_of(self, templates: int) -> int:
+        """Which of so many templates."""
+        return min(int(self.template * templates), templates - 1)
+
+
+def draw_for(number: int, *, seed: int, shape: tuple[int, int, int]) -> Draws:
+    """The draws of a sample.
+
+    Args:
+        number: of the sample in its run, at least 0.
+        seed: of the run.
+        shape: channels, rows and columns of the noise.
+    """
+    generator = torch.Generator().manual_seed((seed * _SAMPLES_OF_A_SEED + number) % 2**63)
+    template, level, drop = torch.rand(3, generator=generator, dtype=torch.double).tolist()
+    return Draws(template=template, level=level, drop=drop, noise=torch.randn(shape, generator=generator))
