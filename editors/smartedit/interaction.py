@@ -103,7 +103,7 @@ class Interaction(nn.Module):
                 f"expected features of a square of patches of width {self.architecture.interaction_width}, got "
                 f"{patches} of width {width}: use the language model that the checkpoint was made for"
             )
-        return picture.to(self.features_out.weight.dtype).mT.reshape(batch, width, side, side)
+        return picture.to(self.context_in.weight.dtype).mT.reshape(batch, width, side, side)
 
     def _meet(self, read: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         places = self.positions((grid.shape[-2], grid.shape[-1])).expand(len(grid), -1, -1, -1)

@@ -25,6 +25,7 @@ from ..core.types import Image
 from .conversation import VICUNA, ChatStyle, ChatTokenizer, Conversation
 
 _PICTURE_ROW, _PADDING = -1, -2
+_EMBEDDING = "model.language_model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,9 @@ class Mllm(nn.Module):
             location: folder or hub id that the networks came from; None = they are nowhere yet.
         """
         super().__init__()
-        self.llava, self.form, self.location = llava.requires_grad_(False).eval(), form, location
-        inputs, outputs = llava.get_input_embeddings().weight, llava.lm_head.weight
+        self.llava, self.form, self.location = llava, form, location
+        llava.requires_grad_(False)
+        inputs, outputs = llava.get_parameter(_EMBEDDING), llava.lm_head.weight
         self.tokenizer = ChatTokenizer(tokenizer, rows=len(inputs), image_tokens=image_tokens, style=style)
         count = len(self.tokenizer.new_tokens)
         self.new_inputs = nn.Parameter(inputs.detach().float().mean(0).repeat(count, 1), requires_grad=False)
@@ -137,8 +139,8 @@ class Mllm(nn.Module):
     def vision_width(self) -> int:
         """Width of the features of a patch."""
         layers = self.llava.config.vision_feature_layer
-        count = 1 if isinstance(layers, int) else len(layers)
-        return count * int(self.llava.config.vision_config.hidden_size)
+        vision: Any = self.llava.config.vision_config
+        return (1 if isinstance(layers, int) else len(layers)) * int(vision.hidden_size)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters of LoRA, by their names in this module."""
@@ -212,7 +214,8 @@ class Mllm(nn.Module):
             [*each.before, *[_PICTURE_ROW] * (patches if each.picture else 0), *each.after, *each.answer]
             for each in conversations
         ]
-        most = int(self.llava.config.text_config.max_position_embeddings)
+        text: Any = self.llava.config.text_config
+        most = int(text.max_position_embeddings)
         longest = max(len(line) for line in lines)
         if longest > most:
             raise InputError(

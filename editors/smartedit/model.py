@@ -129,3 +129,22 @@ class SmartEditModel(nn.Module):
         for each in chosen.values():
             each.requires_grad_(True)
         return chosen
+
+    def count_parameters(self) -> dict[str, int]:
+        """How many numbers each part holds."""
+        mllm = self.mllm
+        adapter = sum(each.numel() for each in mllm.adapter_parameters().values())
+        spoken = [mllm.language, mllm.llava.lm_head]
+        return {
+            "vision tower": _count(mllm.llava.model.vision_tower),
+            "projector": _count(mllm.llava.model.multi_modal_projector),
+            "language model": sum(_count(each) for each in spoken) - adapter,
+            "adapter": adapter,
+            "new tokens": mllm.new_inputs.numel() + mllm.new_outputs.numel(),
+            "qformer": _count(self.qformer),
+            "interaction": _count(self.interaction),
+        }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(each.numel() for each in module.parameters())
