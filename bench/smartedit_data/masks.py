@@ -9,11 +9,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+_FINER = 5
+"""Polygons are filled on a grid this much finer; odd, so that the middle of a pixel is a pixel of that grid."""
 _SHIFT = 4
 """Bits behind the point in the corners that OpenCV takes."""
 
 
-def polygons_to_mask(polygons: Sequence[Sequence[float]], height: int, width: int) -> Bool[Tensor, "height width"]:
+def polygons_to_mask(
+    polygons: Sequence[Sequence[float | int]], height: int, width: int
+) -> Bool[Tensor, "height width"]:
     """Pixels inside any of some polygons.
 
     Args:
@@ -24,15 +28,18 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], height: int, width: in
     Raises:
         ValueError: if a polygon has under three corners or half a corner.
     """
-    filled = np.zeros((height, width), np.uint8)
+    mask = np.zeros((height, width), bool)
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"a polygon must have at least 3 corners of 2 numbers, got {len(polygon)} numbers")
         corners = np.asarray(polygon, dtype=float).reshape(-1, 2)
-        # OpenCV counts from the middle of the first pixel. One by one: together, overlaps would be holes.
-        fixed = np.round((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        # OpenCV counts from the middle of the first pixel, and fills the border too, hence the finer grid. One by one:
+        # together, overlaps would be holes.
+        fixed = np.round((corners * _FINER - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        filled = np.zeros((height * _FINER, width * _FINER), np.uint8)
         cv2.fillPoly(filled, [fixed], (1,), shift=_SHIFT)
-    return torch.from_numpy(filled).bool()
+        mask |= filled[_FINER // 2 :: _FINER, _FINER // 2 :: _FINER] > 0
+    return torch.from_numpy(mask)
 
 
 def runs_to_mask(counts: Sequence[int] | str, height: int, width: int) -> Bool[Tensor, "height width"]:
@@ -54,7 +61,7 @@ def runs_to_mask(counts: Sequence[int] | str, height: int, width: int) -> Bool[T
 
 
 def segmentation_to_mask(
-    segmentation: Sequence[Sequence[float]] | Mapping[str, Any], height: int, width: int
+    segmentation: Sequence[Sequence[float | int]] | Mapping[str, Any], height: int, width: int
 ) -> Bool[Tensor, "height width"]:
     """A segmentation of COCO's annotations, in any of its forms.
 

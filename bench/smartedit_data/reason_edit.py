@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ...editors import Image, InputError, Mask, load_image
 from .layout import read_text
@@ -37,7 +39,7 @@ class ReasonEditItem:
 
     image: Image
     """The picture, a batch of one, at its own size."""
-    mask: Mask
+    mask: Float[Tensor, "batch 1 mask_height mask_width"]
     """Where the edit belongs, a batch of one, with the grey levels of its file; it may be of another size than the
     picture, of which it is the same frame."""
     instruction: str

@@ -56,7 +56,7 @@ class Referring:
             self._references = tuple(_reference(ref, images, shapes) for ref in refs if ref["split"] == "train")
         if not self._references:
             raise InputError(f"{self._listing} holds no expressions of the split 'train': expected {_REFS}")
-        self._photos = find_folder(folder, COCO_2014, "photos of COCO's train2014", holding="*.jpg")
+        self._photos = find_folder(root, COCO_2014, "photos of COCO's train2014", holding="*.jpg")
 
     def __len__(self) -> int:
         """How many objects or groups are referred to."""
