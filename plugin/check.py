@@ -11,12 +11,15 @@ from ..editors import (
     Instruction,
     IP2PConfig,
     ModelError,
+    SmartEditConfig,
     VisiiConfig,
     check_kind,
     locate_checkpoint,
+    locate_part,
     make_language,
     read_header,
     require_models,
+    require_smartedit,
 )
 from .editor import SceneEditorConfig
 from .plan import check_plan, plan_early
@@ -72,10 +75,12 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         config.kind,
         config.name,
         int(_read_json(folder, "unet/config.json").get("in_channels", 4)),
-        int(_read_json(folder, "vae/config.json").get("latent_channels", 4)),
+        _latent_channels(folder, config),
         config.model_for(config.kind),
         flag="--pipeline.editor.model",
     )
+    if config.kind == "smartedit":
+        require_smartedit(config)
     tokenizer = _load_tokenizer(folder, config)
     if plan is not None:
         check_plan(config, plan, tokenizer)
@@ -87,7 +92,7 @@ def _check_brush(config: SceneEditorConfig) -> None:
     """Refuse an editor that applies a learned instruction and has none, or another editor's."""
     if not hasattr(config.chosen, "brush"):
         return
-    brush: Path | None = getattr(config.chosen, "brush", None)
+    brush = config.brush
     if brush is None:
         flag = f"--pipeline.editor.{config.name}.brush"
         raise InputError(f"{config.name} applies a learned instruction, got none: pass {flag} FILE")
@@ -105,7 +110,7 @@ def check_language_is_there(config: SceneEditorConfig) -> None:
         MissingExtraError: if the package for servers is not installed.
     """
     options = config.chosen
-    if isinstance(options, IP2PConfig | InstructBrushConfig | VisiiConfig):
+    if isinstance(options, IP2PConfig | InstructBrushConfig | VisiiConfig | SmartEditConfig):
         return
     language = options.language
     for name, readers in language.unread().items():
@@ -143,6 +148,12 @@ def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:
             "--pipeline.editor.model or --pipeline.editor.model-dir"
         ) from error
     return Path(folder)
+
+
+def _latent_channels(folder: Path, config: SceneEditorConfig) -> int:
+    """Of its autoencoder, which may be that of the checkpoint it builds on; one on the hub is not asked."""
+    place, _ = locate_part(folder, "vae", config)
+    return 4 if isinstance(place, str) else int(_read_json(place, "vae/config.json").get("latent_channels", 4))
 
 
 def _read_json(folder: Path | str, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which editor a run uses, as flags; loading it waits until the first edit."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..editors import (
@@ -18,6 +19,7 @@ from ..editors import (
     InstructEditConfig,
     IP2PConfig,
     MDPConfig,
+    SmartEditConfig,
     VisiiConfig,
     load_preset,
     locate_checkpoint,
@@ -51,6 +53,10 @@ def _visii() -> VisiiConfig:
     return VisiiConfig(sampler="ddim", steps=SCENE_STEPS)
 
 
+def _smartedit() -> SmartEditConfig:
+    return SmartEditConfig(sampler="ddim", steps=SCENE_STEPS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SceneEditorConfig(BackboneConfig):
     """The editor and the checkpoint it runs on."""
@@ -58,7 +64,8 @@ class SceneEditorConfig(BackboneConfig):
     name: EditorName = "foi"
     """`foi` finds where to edit from the instruction and changes nothing else; `ip2p` changes what it likes;
     `instructedit` looks for the objects and works from captions, as do `diffedit`, `mdp` and `inpaint`; `instructbrush`
-    and `visii` apply a brush, and --pipeline.instructions says its name."""
+    and `visii` apply a brush, and other words of --pipeline.instructions act beside it; `smartedit` has a language
+    model look at each photo and read the instruction, and changes what it likes."""
     foi: FoIConfig = field(default_factory=_foi)
     """Options of Focus on Your Instruction; read when --pipeline.editor.name is foi."""
     ip2p: IP2PConfig = field(default_factory=_ip2p)
@@ -75,11 +82,18 @@ class SceneEditorConfig(BackboneConfig):
     """Options of InstructBrush; read when --pipeline.editor.name is instructbrush."""
     visii: VisiiConfig = field(default_factory=_visii)
     """Options of Visii; read when --pipeline.editor.name is visii."""
+    smartedit: SmartEditConfig = field(default_factory=_smartedit)
+    """Options of SmartEdit; read when --pipeline.editor.name is smartedit."""
 
     @property
     def chosen(self) -> EditorConfig:
         """The options of the editor that is used."""
         return getattr(self, self.name)
+
+    @property
+    def brush(self) -> Path | None:
+        """File of the learned instruction that the editor applies; None = it applies none, or has none yet."""
+        return getattr(self.chosen, "brush", None)
 
     @property
     def kind(self) -> CheckpointKind:
@@ -135,10 +149,11 @@ class SceneEditorConfig(BackboneConfig):
         self, name: Literal["sampler", "steps", "guidance_scale", "image_guidance_scale", "encoding_ratio"]
     ) -> Any:
         """An option, from the checkpoint's own preset where the options leave it open."""
-        if self.kind != "instruct-pix2pix" and name == "sampler":
+        reads_captions = EDITORS[self.name].reads_captions
+        if reads_captions and name == "sampler":
             return "ddim"
         given = getattr(self.chosen, name)
         if given is not None:
             return given
         preset = load_preset(locate_checkpoint(self, self.kind))
-        return getattr(preset.instruct if self.kind == "instruct-pix2pix" else preset.caption, name)
+        return getattr(preset.caption if reads_captions else preset.instruct, name)

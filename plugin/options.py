@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
-from ..editors import InputError, Instruction, fingerprint_brush, fingerprint_checkpoint
+from ..editors import InputError, Instruction, fingerprint_brush, fingerprint_checkpoint, fingerprint_mllm
 from .check import check_device, check_editor_is_there
 from .checkpoint import SceneKind
 from .consistency import ConsistencyConfig
@@ -14,6 +14,9 @@ from .editor import SceneEditorConfig
 from .lift_options import LiftConfig, ProtectConfig
 from .model import MaskeditModelConfig
 from .update import TRAIN_TIMESTEPS, ScheduleName
+
+_PLACES = frozenset({"mllm_device"})
+"""Options of editors that say where something runs; a session may go on elsewhere."""
 
 
 def _pipeline_class() -> type:
@@ -101,18 +104,21 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             self.read_instructions()
 
     def read_instructions(self) -> tuple[Instruction, ...]:
-        """The instructions with their keywords and strengths.
+        """The instructions with their keywords and strengths; without any, the editor's brush is the instruction.
 
         Raises:
-            InputError: if there are none, or one makes no sense.
+            InputError: if there are none and the editor has no brush, or one makes no sense.
         """
-        if not self.instructions:
+        texts, brush = self.instructions, self.editor.brush
+        if not texts and brush is not None:
+            texts = (brush.stem,)
+        if not texts:
             raise InputError('expected an instruction, got none: pass --pipeline.instructions "make the red cube blue"')
-        keywords = self.keywords or ("",) * len(self.instructions)
-        strengths = self.strengths or (1.0,) * len(self.instructions)
+        keywords = self.keywords or ("",) * len(texts)
+        strengths = self.strengths or (1.0,) * len(texts)
         return tuple(
             Instruction(text=text, keyword=keyword or None, strength=strength)
-            for text, keyword, strength in zip(self.instructions, keywords, strengths, strict=True)
+            for text, keyword, strength in zip(texts, keywords, strengths, strict=True)
         )
 
     def check(self) -> None:
@@ -215,8 +221,9 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "editor": self.editor.name,
             "model": self.editor.model_for(self.editor.kind),
             "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
-            "editor options": asdict(self.editor.chosen),
+            "editor options": {name: each for name, each in asdict(self.editor.chosen).items() if name not in _PLACES},
             "brush": fingerprint_brush(getattr(self.editor.chosen, "brush", None)),
+            "language model": fingerprint_mllm(self.editor) if self.editor.kind == "smartedit" else "",
             "schedule": self.schedule,
             "edit rate": self.edit_rate,
             "sweep every": self.sweep_every,

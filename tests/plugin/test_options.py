@@ -96,6 +96,19 @@ def test_a_session_belongs_to_what_a_brush_holds(
     assert marks[0] == marks[1] != marks[2]
 
 
+def test_a_brush_is_the_instruction_where_there_is_none_in_words(
+    config: Any, ip2p_folder: Path, brush_file: Path
+) -> None:
+    options = InstructBrushConfig(brush=brush_file)
+    editor = SceneEditorConfig(model=str(ip2p_folder), name="instructbrush", instructbrush=options)
+    alone = config(editor=editor, instructions=()).pipeline.read_instructions()
+    assert [each.text for each in alone] == [brush_file.stem]
+    beside = config(editor=editor, instructions=("make it red",)).pipeline.read_instructions()
+    assert [each.text for each in beside] == ["make it red"]
+    with pytest.raises(InputError, match="expected an instruction, got none"):
+        config(instructions=()).pipeline.read_instructions()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
