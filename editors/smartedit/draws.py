@@ -55,6 +55,20 @@ def draw_for(number: int, *, seed: int, shape: tuple[int, int, int]) -> Draws:
         seed: of the run.
         shape: channels, rows and columns of the noise.
     """
-    generator = torch.Generator().manual_seed((seed * _SAMPLES_OF_A_SEED + number) % 2**63)
+    generator = torch.Generator().manual_seed(_seed_of(number, seed))
     template, level, drop = torch.rand(3, generator=generator, dtype=torch.double).tolist()
     return Draws(template=template, level=level, drop=drop, noise=torch.randn(shape, generator=generator))
+
+
+def dropout_seed(number: int, *, seed: int) -> int:
+    """What the dropout of networks is seeded with, where a sample is the first of those that go through at once.
+
+    Args:
+        number: of the sample.
+        seed: of the run.
+    """
+    return _seed_of(number, seed + 1)
+
+
+def _seed_of(number: int, seed: int) -> int:
+    return (seed * _SAMPLES_OF_A_SEED + number) % 2**63

@@ -5,13 +5,9 @@ The defaults are those of the published second stage (SmartEdit, arXiv 2312.0673
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from ..core.optimize import OptimizeConfig
-
-Stage: TypeAlias = Literal["1", "2a", "2b"]
-"""1 = align what the language model says with the text encoder, on captions; 2a = learn to edit, without BIM; 2b = the
-same with BIM."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """A tiny random LLaVA of the real classes, and a tiny SmartEdit checkpoint on it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ def smartedit(llava_folder: Path) -> SmartEditModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return begin_smartedit(str(llava_folder), BackboneConfig(device="cpu"), TINY, style=PLAIN)
+
+
+@pytest.fixture
+def learnable(llava_folder: Path) -> SmartEditModel:
+    """A model whose context is as long as the text of `ip2p_folder`, every part of it stirred, for one test."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        sizes = replace(TINY, queries=77)
+        model = begin_smartedit(str(llava_folder), BackboneConfig(device="cpu"), sizes, style=PLAIN)
+        stir(model)
+    return model
 
 
 @pytest.fixture(scope="session")
