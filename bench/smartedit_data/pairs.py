@@ -52,9 +52,8 @@ class InstructPix2Pix:
         """
         path = find_file(root, ("seeds.json",), "list of pairs")
         with laid_out(path, _SEEDS):
-            self._pairs = tuple(
-                (root / str(name), str(seed)) for name, seeds in read_annotations(path) for seed in seeds
-            )
+            self._pairs = tuple((str(name), str(seed)) for name, seeds in read_annotations(path) for seed in seeds)
+        self._root = root
         if not self._pairs:
             raise InputError(f"{path} lists no pairs: expected {_SEEDS}")
 
@@ -68,7 +67,8 @@ class InstructPix2Pix:
         Raises:
             InputError: if one of its files is missing or broken.
         """
-        folder, seed = self._pairs[index]
+        name, seed = self._pairs[index]
+        folder = self._root / name
         prompt = folder / "prompt.json"
         with laid_out(prompt, '{"edit": "..."}'):
             text = _text(read_annotations(prompt)["edit"])

@@ -32,7 +32,7 @@ def make_captions(root: Path) -> None:
     """CC12M in its three forms."""
     (root / "shards").mkdir(parents=True)
     (root / "cc12m.tsv").write_text(
-        "http://example.com/1.jpg\ta caf\u00e9 at night\nhttp://example.com/2.jpg\ttwo dogs\n", encoding="utf-8"
+        "http://example.com/1.jpg\ta café at night\nhttp://example.com/2.jpg\ttwo dogs\n", encoding="utf-8"
     )
     for number in range(2):
         with tarfile.open(root / "shards" / f"cc12m-train-{number:04d}.tar", "w") as shard:

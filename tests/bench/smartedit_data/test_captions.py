@@ -17,7 +17,7 @@ def texts(source: SampleSource) -> list[str]:
 def test_lines_are_read_by_number(sets: Path) -> None:
     source = open_captions(sets / "cc12m" / "cc12m.tsv")
     assert isinstance(source, CaptionLines)
-    assert texts(source) == ["a caf\u00e9 at night", "two dogs"] == texts(open_captions(sets / "cc12m"))
+    assert texts(source) == ["a café at night", "two dogs"] == texts(open_captions(sets / "cc12m"))
     sample = source.read(1, np.random.default_rng(0))
     assert sample.image is None and sample.target is None and sample.answer is None
 
