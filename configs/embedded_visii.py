@@ -2,12 +2,14 @@
 
 Command:   maskedit brush learn PAIRS --preset embedded-visii
 Hardware:  any CPU.
-Minutes:   two for its thousand steps on a core of its own, 0.12 s each.
-Scores:    not measured.
+Minutes:   two for its thousand steps on a core of its own, 0.1 s each.
+Scores:    ten pairs of the bench's edit "faded" from validation scenes, five held out: 28.4 dB to the truth from a
+           caption that was given (23.4 at a rate of 1e-2); by the best words 19.0, doing nothing has 17.9.
 
-Guidance is the checkpoint's own preset; everything else is the published recipe, but for a shorter search of the
-caption, whose tokens are the words of the blocks world. The set's CLIP has a text encoder of its own: its projection
-was trained to read the editor's hidden states, too.
+Guidance is the checkpoint's own preset. Beside it, three things differ from the published recipe: the rate is a hundred
+times as high, the last tensors are kept, since those of the lowest single loss are almost arbitrary ones, and the
+search of the caption is shorter, whose tokens are the words of the blocks world. The set's CLIP has a text encoder of
+its own: its projection was trained to read the editor's hidden states, too.
 """
 
 from ..editors import BackboneConfig, BrushRecipe, CaptionSearchConfig, WatchConfig
@@ -19,10 +21,10 @@ EMBEDDED_VISII = BrushPreset(
         kind="visii",
         learn="embedding",
         segments=1,
+        learning_rate=1e-1,
         weight_decay=1e-2,
         direction_weight=0.1,
         clip_values=True,
-        keep="lowest",
     ),
     clip="embedded",
     start="content",
