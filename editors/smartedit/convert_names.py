@@ -5,20 +5,22 @@ The published folder of N training steps, with W the width of the language model
 
 | file | names | shapes | goes to |
 |---|---|---|---|
-| LLM-N/adapter_model.bin, 450 at 7B, 562 at 13B | model.base_model.model.embed_tokens.weight | V x W | old rows: compared; new: new_inputs |
-| | ...layers.i.self_attn.{q,k,v,o}_proj.weight, mlp.*, *_layernorm.weight, norm.weight | | compared with LLaVA |
-| | ...layers.i.self_attn.{q,v}_proj.lora_{A,B}.default.weight | 8 x W, W x 8 | adapter/ |
+| language, 450 | model.base_model.model.embed_tokens.weight | V x W | old rows: compared; new: new_inputs |
+| | ...norm, layers.i.{self_attn,mlp}.*_proj, layers.i.*_layernorm | | compared with LLaVA |
+| | ...layers.i.self_attn.{q,v}_proj.lora_{A,B}.default | 8 x W, W x 8 | adapter/ |
 | | ...layers.i.self_attn.rotary_emb.inv_freq | 64 | computed anew |
-| embeddings_qformer/checkpoint-N_embeddings_qformer.bin, 133 | mm_projector.{weight,bias} | W x 1024, W | compared with LLaVA |
+| reader, 133 | mm_projector.{weight,bias} | W x 1024, W | compared with LLaVA |
 | | lm_head.weight | V x W | old rows: compared; new: new_outputs |
 | | sd_query_tokens | 1 x 77 x 768 | qformer |
 | | sd_qformer.embeddings.{LayerNorm.*, position_ids} | 768; 1 x 512 | qformer; not needed |
 | | sd_qformer.encoder.layer.j.* (6 layers, BERT names) | 768, 3072; keys W x 768 | qformer |
-| unet-N/adapter_model.bin, 686 | unet.* | Stable Diffusion 1.5, conv_in of 8 channels | unet/ |
-| modulate-N/adapter_model.bin, 89 | modulate_head.*, modulate_transformer.* | 1024 x 768; 1024, 512, 2048 | interaction |
+| unet, 686 | unet.* | Stable Diffusion 1.5, conv_in of 8 channels | unet/ |
+| interaction, 89 | modulate_head.*, modulate_transformer.* | 1024 x 768; 1024, 512, 2048 | interaction |
 | | pe_layer.positional_encoding_gaussian_matrix | 2 x 512 | interaction |
 | | dimension_reduction_head_{zeroconv,qformer_out}.* | 320 x 1024 x 1 x 1; 768 x 1024 | interaction |
 
+language is LLM-N/adapter_model.bin (562 names at 13B), reader embeddings_qformer/checkpoint-N_embeddings_qformer.bin,
+unet unet-N/adapter_model.bin, interaction modulate-N/adapter_model.bin; adapter_config.json lies beside them.
 LLaVA-1.1 is a folder of LLaMA layout whose embedding and head have 32003 rows, of which the last 3 are its own and are
 not used (Vicuna's have 32000): model.embed_tokens, model.layers.i, model.norm, model.mm_projector, lm_head.
 
