@@ -13,6 +13,8 @@ from ..bench.instructedit import InstructEditBenchConfig, run_instructedit_bench
 from ..bench.language import run_language_bench
 from ..bench.scene import SceneBenchConfig, run_scene_bench
 from ..bench.scene_speed import SceneSpeedBenchConfig, run_scene_speed_bench
+from ..bench.smartedit import run_smartedit_bench
+from ..bench.smartedit_options import SmartEditBenchConfig
 from ..bench.speed import SpeedBenchConfig, run_speed_bench
 from ..bench.table import Document, print_table, write_json
 from ..bench.video import VideoBenchConfig, run_video_bench
@@ -160,6 +162,27 @@ class SceneSpeedBench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmartEditBench:
+    """SmartEdit, its ablations and other editors on edits whose words need a reader; resumes in --out."""
+
+    json: Path | None = None
+    """File for the figures; None = the terminal and --out only."""
+    checkpoint: Annotated[BackboneConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BackboneConfig(model="embedded", offline=True)
+    )
+    """Which checkpoints to measure."""
+    config: Annotated[SmartEditBenchConfig, tyro.conf.arg(name="")] = field(default_factory=SmartEditBenchConfig)
+    """What to measure."""
+
+    def measure(self) -> Document:
+        """Run the bench."""
+        check_output(self.config.out, flag="--out")
+        silence_libraries()
+        with labelled_bar() as show:
+            return run_smartedit_bench(self.checkpoint, self.config, progress=show)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedBench:
     """The core against diffusers' pipeline, and FoI against InstructPix2Pix: seconds per edit, with random weights."""
 
@@ -217,6 +240,7 @@ Bench: TypeAlias = (
     | Annotated[LanguageBench, tyro.conf.subcommand("language")]
     | Annotated[SceneBench, tyro.conf.subcommand("scene")]
     | Annotated[SceneSpeedBench, tyro.conf.subcommand("scene-speed")]
+    | Annotated[SmartEditBench, tyro.conf.subcommand("smartedit")]
     | Annotated[SpeedBench, tyro.conf.subcommand("speed")]
     | Annotated[VideoBench, tyro.conf.subcommand("video")]
     | Annotated[VideoFieldsBench, tyro.conf.subcommand("video-fields")]
@@ -236,6 +260,8 @@ class BenchCommand:
             check_output(target.parent, flag="--json")
         document = self.bench.measure()
         print_table(document)
+        for note in document.get("notes", ()):
+            print(f"note: {note}")
         if target is not None:
             write_json(document, target)
             print(f"figures: {target}")

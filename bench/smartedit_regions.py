@@ -30,8 +30,11 @@ from torch import Tensor
 from ..editors import Image, bytes_to_image, image_to_pil
 from .brush_scores import find_lpips, ssim
 from .outcome import psnr
+from .table import Row
 
 RegionMode: TypeAlias = Literal["smartedit", "strict"]
+Single: TypeAlias = Float[Tensor, "1 3 _ _"]
+SingleMask: TypeAlias = Float[Tensor, "1 1 _ _"] | Bool[Tensor, "1 1 _ _"]
 Frame: TypeAlias = Float[Tensor, "1 3 256 256"]
 FRAME = 256
 """Side of what is measured, in pixels."""
@@ -92,43 +95,29 @@ class RegionJudge:
     device: torch.device | str = "cpu"
     """Where LPIPS runs."""
 
-    def score(
-        self,
-        edited: Float[Tensor, "1 3 height width"],
-        source: Float[Tensor, "1 3 height width"],
-        mask: Float[Tensor, "1 1 height width"] | Bool[Tensor, "1 1 height width"],
-        label: str,
-    ) -> dict[str, float]:
+    def score(self, edited: Single, source: Single, mask: SingleMask, label: str) -> dict[str, float]:
         """The figures of one picture; not a number where one has no meaning.
 
         Args:
             edited: RGB in [0, 1].
             source: what it was before.
-            mask: 1 = foreground.
+            mask: 1 = foreground; of any size, as the pictures are.
             label: what the foreground is to show; empty = nobody says.
+
+        Source: SmartEdit's published evaluation (test/metrics_evaluation.py) for the mode `smartedit`.
         """
+        image, before, levels = to_frame(edited), to_frame(source), mask_levels(mask)
         row: dict[str, float] = {}
         for mode in get_args(RegionMode):
             prefix = "" if mode == "smartedit" else f"{mode}_"
-            scores = self.score_mode(edited, source, mask, label, mode=mode)
+            scores = self._score(image, before, levels, label, mode)
             row |= {f"{prefix}{name}": value for name, value in scores.items()}
         row["exact"] = float(row["psnr"] == math.inf)
         return row
 
-    def score_mode(
-        self,
-        edited: Float[Tensor, "1 3 height width"],
-        source: Float[Tensor, "1 3 height width"],
-        mask: Float[Tensor, "1 1 height width"] | Bool[Tensor, "1 1 height width"],
-        label: str,
-        *,
-        mode: RegionMode,
+    def _score(
+        self, image: Frame, before: Frame, levels: UInt8[np.ndarray, "256 256"], label: str, mode: RegionMode
     ) -> dict[str, float]:
-        """`score` in one mode.
-
-        Source: SmartEdit's published evaluation (test/metrics_evaluation.py) for `smartedit`.
-        """
-        image, before, levels = to_frame(edited), to_frame(source), mask_levels(mask)
         foreground = levels if mode == "smartedit" else np.where(levels > _LEVEL, 255, 0).astype(np.uint8)
         weight = 1 - torch.from_numpy(foreground).float()[None, None] / 255
         sides = (image * weight, before * weight)
@@ -156,15 +145,22 @@ class RegionJudge:
         return 100 * max(0.0, float((seen * self.clip.embed_texts([label])).sum()))
 
 
-def to_frame(image: Float[Tensor, "1 3 height width"]) -> Frame:
+def mean_regions(rows: Sequence[Row]) -> Row:
+    """Means over pictures; what is not finite is left out of a mean, and a mean of none is null."""
+    means: Row = {}
+    for name in REGION_METRICS:
+        values = [value for row in rows if isinstance(value := row[name], float) and math.isfinite(value)]
+        means[name] = sum(values) / len(values) if values else None
+    return means
+
+
+def to_frame(image: Single) -> Frame:
     """A picture at the size that is measured, of 8 bits."""
     resized = image_to_pil(image).resize((FRAME, FRAME), resample=PilImage.Resampling.BICUBIC)
     return bytes_to_image(torch.from_numpy(np.array(resized))[None])
 
 
-def mask_levels(
-    mask: Float[Tensor, "1 1 height width"] | Bool[Tensor, "1 1 height width"],
-) -> UInt8[np.ndarray, "height2 width2"]:
+def mask_levels(mask: SingleMask) -> UInt8[np.ndarray, "256 256"]:
     """A mask at the size that is measured, in levels of 0..255."""
     return np.array(image_to_pil(mask.float()).resize((FRAME, FRAME), resample=PilImage.Resampling.NEAREST))
 

@@ -82,7 +82,7 @@ def test_figures_are_those_worked_out_by_hand(lpips: Lpips) -> None:
 
     weight = 1 - resized(mask, PilImage.Resampling.NEAREST)[..., None]
     sides = [resized(image, PilImage.Resampling.BICUBIC) * weight for image in (edited, source)]
-    scores = RegionJudge(lpips=lpips).score_mode(edited, source, mask, "", mode="smartedit")
+    scores = RegionJudge(lpips=lpips).score(edited, source, mask, "")
     assert scores["psnr"] == pytest.approx(-10 * np.log10(((sides[0] - sides[1]) ** 2).mean()), abs=1e-4)
     pair = [torch.from_numpy(side).permute(2, 0, 1)[None] for side in sides]
     assert scores["ssim"] == pytest.approx(float(ssim(*pair)), abs=1e-6)
@@ -93,13 +93,15 @@ def test_figures_are_those_worked_out_by_hand(lpips: Lpips) -> None:
 
 def test_the_strict_mode_averages_over_the_background_alone(lpips: Lpips) -> None:
     source, edited, mask = picture(0), picture(1), patch(0, 0, FRAME, FRAME // 2)
-    scores = RegionJudge(lpips=lpips).score_mode(edited, source, mask, "", mode="strict")
+    scores = RegionJudge(lpips=lpips).score(edited, source, mask, "")
     halves = [to_frame(image)[..., FRAME // 2 :] for image in (edited, source)]
-    assert scores["psnr"] == pytest.approx(-10 * math.log10(float((halves[0] - halves[1]).pow(2).mean())), abs=1e-4)
+    assert scores["strict_psnr"] == pytest.approx(
+        -10 * math.log10(float((halves[0] - halves[1]).pow(2).mean())), abs=1e-4
+    )
     # Away from the border of the mask windows hold the background alone.
-    assert scores["ssim"] == pytest.approx(float(ssim(*halves)), abs=0.01)
+    assert scores["strict_ssim"] == pytest.approx(float(ssim(*halves)), abs=0.01)
     both = [to_frame(image) * (1 - mask) for image in (edited, source)]
-    assert scores["lpips"] == pytest.approx(float(lpips.distance_map(*both)[..., FRAME // 2 :].mean()), rel=1e-5)
+    assert scores["strict_lpips"] == pytest.approx(float(lpips.distance_map(*both)[..., FRAME // 2 :].mean()), rel=1e-5)
 
 
 def test_the_map_of_lpips_has_about_its_mean(lpips: Lpips) -> None:
