@@ -40,7 +40,7 @@ class AskCommand:
     """For each instruction how much it is emphasised, in [-10, 10]; none given = 1 for all."""
     phrase: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """For each instruction what to look for, with commas between several things; "" = read from the instruction. Only
-    for `instructedit` and `inpaint`."""
+    for `instructedit` and `inpaint`, and to confine `smartedit` and brushes."""
     source_caption: str | None = None
     """What the picture shows, for editors that read captions; not given = nothing is said of it."""
     target_caption: str | None = None
@@ -49,7 +49,8 @@ class AskCommand:
     editor: EditorName = "foi"
     """On InstructPix2Pix `foi` (finds where to edit) or `ip2p` (may change anything); on captions `instructedit` (finds
     objects by name), `diffedit` (finds what the captions differ in), `mdp` (may change anything) or `inpaint` (finds
-    objects by name and paints them anew). `instructbrush` and `visii` apply a --brush of `maskedit brush learn`."""
+    objects by name and paints them anew). `instructbrush` and `visii` apply a --brush of `maskedit brush learn`.
+    `smartedit` has a language model look at the picture and read the instruction; it may change anything."""
     preset: PresetName | None = None
     """A named set of checkpoint and options to start from; every other flag overrides it."""
     api_key: str | None = field(default=None, repr=False)
@@ -146,7 +147,7 @@ class AskCommand:
 
     def _knows_where(self) -> bool:
         """Whether an editor on captions can do without what an instruction says about the place."""
-        if EDITORS[self.editor].kind == "instruct-pix2pix":
+        if not EDITORS[self.editor].reads_captions:
             return False
         if self.has_masks or not self._looks_for_phrases:
             return True

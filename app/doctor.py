@@ -28,6 +28,7 @@ from ..editors import (
     find_tool,
     locate_checkpoint,
     named_tools,
+    require_smartedit,
 )
 
 PACKAGES = ("maskedit", "torch", "torchvision", "diffusers", "transformers", "nerfstudio", "segment-anything", "openai")
@@ -160,6 +161,9 @@ def _load_checkpoint(config: BackboneConfig, found: CheckpointState) -> Checkpoi
     try:
         backbone = Backbone.load(config, found.kind)
         backbone.require(found.kind, next(name for name, entry in EDITORS.items() if entry.kind == found.kind))
+        if found.kind == "smartedit":
+            # Its language model is looked for and not loaded: it is larger than all else together.
+            require_smartedit(config)
     except ModelError as error:
         return replace(found, loads=False, note=str(error))
     return replace(found, loads=True, note=f"knows {backbone.preset.knows}" if backbone.preset.knows else "")

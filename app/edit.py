@@ -66,9 +66,8 @@ class MaskCommand(AskCommand):
         entry = EDITORS[self.editor]
         if not entry.has_mask and not paths and not any(self.phrase):
             others = [name for name, other in EDITORS.items() if other.has_mask and other.kind == entry.kind]
-            raise InputError(
-                f"{self.editor} has no mask of its own, it may change anything: pass --editor {' or '.join(others)}"
-            )
+            advice = f"--editor {' or '.join(others)}" if others else "--phrase with what to look for"
+            raise InputError(f"{self.editor} has no mask of its own, it may change anything: pass {advice}")
         instructions, captions, options = self.instructions(), self.captions(), self.options
         pictures = check_pictures(self.images, self.output, ("_mask.png", "_overlay.png", ".json"))
         instructions, mask = assign_masks(instructions, paths, pictures)

@@ -15,6 +15,7 @@ from ..editors import (
     make_language,
     named_tools,
     require_models,
+    require_smartedit,
 )
 
 _EMPHASISES: EditorName = "foi"
@@ -83,7 +84,7 @@ def refuse_words(asked: Asked) -> None:
     source, target = asked.source_caption, asked.target_caption
     if source is None and target is None:
         return
-    if EDITORS[editor].kind == "instruct-pix2pix":
+    if not EDITORS[editor].reads_captions:
         raise InputError(
             f"{editor} reads instructions and no captions: leave --source-caption and --target-caption out or pass "
             "--editor instructedit"
@@ -129,6 +130,8 @@ def refuse_what_cannot_run(asked: Asked, options: EditorConfig, *, has_masks: bo
     if reads and language is not None and language.provider == "openai":
         make_language(language, api_key=asked.api_key)
     require_models(options, asked.checkpoint, kind, looks=not has_masks, reads=reads)
+    if kind == "smartedit":
+        require_smartedit(asked.checkpoint)
 
 
 def needed_tools(asked: Asked, options: EditorConfig, *, has_masks: bool) -> tuple[ToolModel, ...]:
@@ -146,7 +149,7 @@ def needed_tools(asked: Asked, options: EditorConfig, *, has_masks: bool) -> tup
 
 def _reads_instructions(asked: Asked, options: EditorConfig, *, has_masks: bool) -> bool:
     """Whether anything is left for a language processor to find out."""
-    if EDITORS[asked.editor].kind == "instruct-pix2pix":
+    if not EDITORS[asked.editor].reads_captions:
         return not has_masks and not (asked.keyword and all(asked.keyword))
     if asked.target_caption is None:
         return True

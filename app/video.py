@@ -21,6 +21,7 @@ from ..editors import (
     ToolModel,
     fingerprint_brush,
     fingerprint_checkpoint,
+    fingerprint_mllm,
     fingerprint_tool,
     require_tools,
     segmenter_tools,
@@ -170,6 +171,8 @@ class ClipEditCommand(AskCommand):
         }
         if hasattr(options, "brush"):
             settings["brush"] = fingerprint_brush(getattr(options, "brush", None))
+        if kind == "smartedit":
+            settings["mllm"] = fingerprint_mllm(self.checkpoint)
         with ExitStack() as stack:
 
             def load() -> Editor:

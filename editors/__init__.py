@@ -18,6 +18,7 @@ from .core.checkpoint import check_kind as check_kind
 from .core.checkpoint import fingerprint_checkpoint as fingerprint_checkpoint
 from .core.checkpoint import load_preset as load_preset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint
+from .core.checkpoint import locate_part as locate_part
 from .core.chunking import in_chunks as in_chunks
 from .core.consistency import NoiseSource as NoiseSource
 from .core.consistency import ViewSharing as ViewSharing
@@ -105,6 +106,12 @@ from .parts.request import EditResult as EditResult
 from .parts.request import EditTrace as EditTrace
 from .parts.request import Instruction as Instruction
 from .parts.request import KeepOutside as KeepOutside
+from .parts.smartedit_options import SmartEditConfig as SmartEditConfig
+from .smartedit.architecture import SmartEditArchitecture as SmartEditArchitecture
+from .smartedit.places import fingerprint_mllm as fingerprint_mllm
+from .smartedit.places import require_smartedit as require_smartedit
+from .smartedit.recipe import SmartEditRecipe as SmartEditRecipe
+from .smartedit.recipe import SmartEditRun as SmartEditRun
 from .smartedit.samples import Mixture as Mixture
 from .smartedit.samples import Sample as Sample
 from .smartedit.samples import SampleSource as SampleSource
@@ -148,6 +155,16 @@ if TYPE_CHECKING:
     from .parts.tokens import compose_instructions as compose_instructions
     from .parts.tools import Tools as Tools
     from .parts.tools import read_instructions as read_instructions
+    from .smartedit.batches import EncodedSample as EncodedSample
+    from .smartedit.conversation import caption_conversation as caption_conversation
+    from .smartedit.conversation import read_style as read_style
+    from .smartedit.editor import SmartEdit as SmartEdit
+    from .smartedit.files import begin_smartedit as begin_smartedit
+    from .smartedit.files import load_smartedit as load_smartedit
+    from .smartedit.files import save_smartedit as save_smartedit
+    from .smartedit.learning import learn_smartedit as learn_smartedit
+    from .smartedit.mllm import LoraOptions as LoraOptions
+    from .smartedit.model import SmartEditModel as SmartEditModel
     from .visii import Visii as Visii
 
 _LAZY = {
@@ -189,6 +206,16 @@ _LAZY = {
     "compose_instructions": ".parts.tokens",
     "Tools": ".parts.tools",
     "read_instructions": ".parts.tools",
+    "EncodedSample": ".smartedit.batches",
+    "caption_conversation": ".smartedit.conversation",
+    "read_style": ".smartedit.conversation",
+    "SmartEdit": ".smartedit.editor",
+    "begin_smartedit": ".smartedit.files",
+    "load_smartedit": ".smartedit.files",
+    "save_smartedit": ".smartedit.files",
+    "learn_smartedit": ".smartedit.learning",
+    "LoraOptions": ".smartedit.mllm",
+    "SmartEditModel": ".smartedit.model",
     "Visii": ".visii",
 }
 

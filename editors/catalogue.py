@@ -16,7 +16,9 @@ from .parts.caption_options import DiffEditConfig, InpaintConfig, InstructEditCo
 from .parts.editor_names import EDITORS, EditorConfig, name_of
 from .parts.options import FoIConfig, IP2PConfig
 from .parts.request import Editor
+from .parts.smartedit_options import SmartEditConfig
 from .parts.tools import Tools, tools_of
+from .smartedit.editor import SmartEdit
 from .visii import Visii
 
 
@@ -40,6 +42,8 @@ def make_editor(
         return InstructBrush(backbone, config, tools=tools)
     if isinstance(config, VisiiConfig):
         return Visii(backbone, config, tools=tools)
+    if isinstance(config, SmartEditConfig):
+        return SmartEdit(backbone, config, tools=tools)
     tools = tools or tools_of(config, backbone, api_key=api_key)
     match config:
         case FoIConfig():

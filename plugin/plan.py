@@ -22,6 +22,7 @@ from ..editors import (
     InstructEditConfig,
     Instruction,
     IP2PConfig,
+    SmartEditConfig,
     VisiiConfig,
     make_language,
 )
@@ -108,7 +109,7 @@ def plan_early(config: EditorConfig, instructions: Sequence[Instruction]) -> Sce
     Raises:
         ParseError: if an instruction cannot be understood.
     """
-    if isinstance(config, FoIConfig | IP2PConfig | InstructBrushConfig | VisiiConfig):
+    if isinstance(config, FoIConfig | IP2PConfig | InstructBrushConfig | VisiiConfig | SmartEditConfig):
         return ScenePlan(instructions=tuple(instructions))
     if config.language.provider != "rules" or config.captioner.enabled:
         return None
@@ -143,7 +144,8 @@ def check_plan(config: SceneEditorConfig, plan: ScenePlan, tokenizer: "CLIPToken
                     f"{instruction.text!r} names no object to look for: name it, or pass "
                     f"--pipeline.editor.{config.name}.global-edit True to change whole pictures"
                 )
-    if tokenizer is None:
+    if tokenizer is None or config.kind == "smartedit":
+        # The language model of SmartEdit reads more than any text encoder, and measures texts itself.
         return
     if config.kind == "instruct-pix2pix":
         from ..editors import compose_instructions

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..editors import EditorConfig, InputError, load_preset, locate_checkpoint
+from ..editors import EDITORS, EditorConfig, InputError, load_preset, locate_checkpoint
 from .checkpoint import SceneKind
 from .editor import SceneEditorConfig
 from .options import MaskeditPipelineConfig
@@ -36,7 +36,7 @@ class SplatEditorConfig(SceneEditorConfig):
     def chosen(self) -> EditorConfig:
         """The options of the editor that is used."""
         chosen: Any = super().chosen
-        if self.kind != "instruct-pix2pix" or chosen.guidance_scale is not None:
+        if EDITORS[self.name].reads_captions or chosen.guidance_scale is not None:
             return chosen
         # Settings belong to a checkpoint: one that wants another scale than the published keeps its own.
         preset = load_preset(locate_checkpoint(self, self.kind)).instruct.guidance_scale

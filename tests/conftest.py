@@ -1,6 +1,7 @@
 """Shared by all tests: threads, offline mode, markers, tolerances, real inputs and tiny random checkpoints."""
 
 import os
+import runpy
 import string
 
 # Before torch is imported: more threads than cores make it many times slower, and tests never reach for the network.
@@ -8,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -370,8 +371,6 @@ def _save_pretrained(network: Any, processor: Any, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def brush_file(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A brush for the tiny InstructPix2Pix before its first step, of three steps of DDIM."""
-    from dataclasses import replace
-
     from maskedit.editors import Backbone, BackboneConfig, BrushRecipe
     from maskedit.editors.parts.brush import Brush
     from maskedit.editors.parts.brush_rows import begin_brush
@@ -380,3 +379,22 @@ def brush_file(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     fresh = begin_brush(backbone, BrushRecipe(init_text="turn red into blue"), name="bluish")
     brush = Brush(replace(fresh.header, sampler="ddim", sampling_steps=3), fresh.tensors)
     return brush.save(tmp_path_factory.mktemp("brush") / "stroke.safetensors")
+
+
+@pytest.fixture(scope="session")
+def smartedit_checkpoint(ip2p_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny stirred SmartEdit with its LLaVA on `ip2p_folder`, whose contexts have as many rows as its texts."""
+    from diffusers import UNet2DConditionModel
+
+    from maskedit.editors import BackboneConfig
+    from maskedit.editors.smartedit.files import assemble, save_smartedit
+    from maskedit.editors.smartedit.mllm import Mllm, PictureForm
+
+    tiny = runpy.run_path(f"{Path(__file__).parent}/editors/smartedit/conftest.py")
+    form, sizes = PictureForm(size=32, mean=(0.5,) * 3, std=(0.3,) * 3), replace(tiny["TINY"], queries=77)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        mllm = Mllm(tiny["make_llava"](), tiny["make_tokenizer"](), form, image_tokens=4, style=tiny["PLAIN"])
+        tiny["stir"](model := assemble(mllm, sizes, BackboneConfig(device="cpu")))
+    unet = UNet2DConditionModel.from_pretrained(ip2p_folder, subfolder="unet")
+    return save_smartedit(model, unet, tmp_path_factory.mktemp("smartedit"), base=str(ip2p_folder))

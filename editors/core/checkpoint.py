@@ -32,7 +32,8 @@ PUBLISHED: dict[CheckpointKind, str] = {
     "smartedit": "TencentARC/SmartEdit-7B",
 }
 """Hub id of the published checkpoint of each kind; that of SmartEdit has a layout of its own and is converted first."""
-
+_UNCONVERTED = ("TencentARC/SmartEdit-7B", "TencentARC/SmartEdit-13B")
+"""Published in a layout of their own."""
 
 _KIND_IN_WORDS: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "an InstructPix2Pix checkpoint",
@@ -170,14 +171,24 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
     model = config.model_for(kind)
     if model == EMBEDDED:
         folder = Path(str(files("maskedit.editors.embedded"))) / kind
-        return _require_checkpoint(folder, "the embedded set is not installed: train it with `maskedit train embedded`")
-    named = Path(model).expanduser()
+        problem = "the embedded set is not installed: train it with `maskedit train embedded`"
+        if kind == "smartedit":
+            problem = "the embedded set has no SmartEdit: pass --model FOLDER with one that was converted or trained"
+        return _require_checkpoint(folder, problem)
+    named, problem = Path(model).expanduser(), "expected a folder in diffusers layout"
+    if kind == "smartedit":
+        problem = f"{problem}, which `maskedit convert smartedit` makes of the published files"
     if config.model_dir is not None:
         for place in (config.model_dir / model, config.model_dir / named.name):
             if place.is_dir():
-                return _require_checkpoint(place, "expected a folder in diffusers layout")
+                return _require_checkpoint(place, problem)
     if named.is_dir():
-        return _require_checkpoint(named, "expected a folder in diffusers layout")
+        return _require_checkpoint(named, problem)
+    if model in _UNCONVERTED:
+        raise ModelError(
+            f"{model} is published in a layout of its own: convert it once with `maskedit convert smartedit`, then "
+            "pass --model FOLDER"
+        )
     if model.count("/") != 1 or named.is_absolute() or model.startswith((".", "~")):
         raise ModelError(
             f"expected a checkpoint folder or a hub id owner/name, found nothing at {model!r}: correct its name"

@@ -19,6 +19,7 @@ from .canvas import PassResult, edit_on_canvas, given_or_whole, masks_on_canvas
 from .instruct_pass import InstructPass, RunSettings, prepare_pass, resolve_run, under_text
 from .language_options import LanguageConfig
 from .request import EditRequest, EditResult
+from .tokens import bare_text
 from .tools import Tools, ground_phrases
 
 
@@ -132,7 +133,7 @@ class BrushEditor:
     def _prepare(self, request: EditRequest) -> tuple[str, InstructPass]:
         """The prompt with what is said beside the brush, and a run on it."""
         brush, file = self.loaded.brush, self.config.brush
-        texts = [each.text.strip().rstrip(".,;!") for each in request.instructions]
+        texts = [bare_text(each) for each in request.instructions]
         beside = [text for text in texts if not brush.answers_to(text) and (file is None or text != file.stem)]
         prompt, embeds = brush_prompt(brush.header, beside, self.backbone)
         return prompt, prepare_pass(request, self.backbone, self.loaded.settings, under_text(self.backbone, embeds))

@@ -7,8 +7,9 @@ from ..core.checkpoint import CheckpointKind
 from .brush_options import InstructBrushConfig, VisiiConfig
 from .caption_options import DiffEditConfig, InpaintConfig, InstructEditConfig, MDPConfig
 from .options import FoIConfig, IP2PConfig
+from .smartedit_options import SmartEditConfig
 
-EditorName = Literal["foi", "ip2p", "instructedit", "diffedit", "mdp", "inpaint", "instructbrush", "visii"]
+EditorName = Literal["foi", "ip2p", "instructedit", "diffedit", "mdp", "inpaint", "instructbrush", "visii", "smartedit"]
 EditorConfig: TypeAlias = (
     FoIConfig
     | IP2PConfig
@@ -18,6 +19,7 @@ EditorConfig: TypeAlias = (
     | InpaintConfig
     | InstructBrushConfig
     | VisiiConfig
+    | SmartEditConfig
 )
 
 
@@ -33,6 +35,11 @@ class EditorEntry:
     draws_noise: bool
     """Whether it starts from fresh noise, whose level dataset updates may draw; others invert the picture."""
 
+    @property
+    def reads_captions(self) -> bool:
+        """Whether it reads what a picture shows before and after, and runs by its checkpoint's preset for that."""
+        return self.kind in ("text-to-image", "inpainting")
+
 
 EDITORS: dict[EditorName, EditorEntry] = {
     "foi": EditorEntry(config=FoIConfig, kind="instruct-pix2pix", has_mask=True, draws_noise=True),
@@ -43,6 +50,7 @@ EDITORS: dict[EditorName, EditorEntry] = {
     "inpaint": EditorEntry(config=InpaintConfig, kind="inpainting", has_mask=True, draws_noise=True),
     "instructbrush": EditorEntry(config=InstructBrushConfig, kind="instruct-pix2pix", has_mask=False, draws_noise=True),
     "visii": EditorEntry(config=VisiiConfig, kind="instruct-pix2pix", has_mask=False, draws_noise=True),
+    "smartedit": EditorEntry(config=SmartEditConfig, kind="smartedit", has_mask=False, draws_noise=True),
 }
 """Every editor; the order is that of lists."""
 

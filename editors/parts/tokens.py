@@ -62,7 +62,7 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
         if number:
             row += comma
             owners += [number - 1] * len(comma)
-        text = instruction.text.strip().rstrip(".,;!")
+        text = bare_text(instruction)
         texts.append(text)
         own = word_ids(text, tokenizer)
         found = _find(own, word_ids(keywords[number], tokenizer))
@@ -91,6 +91,11 @@ def compose_instructions(instructions: Sequence[Instruction], tokenizer: CLIPTok
         keywords=keywords,
         prompt=", ".join(texts),
     )
+
+
+def bare_text(instruction: Instruction) -> str:
+    """The words of an instruction as they are joined by commas, without what ends them."""
+    return instruction.text.strip().rstrip(".,;!")
 
 
 def word_ids(text: str, tokenizer: CLIPTokenizer) -> list[int]:

@@ -1,15 +1,27 @@
 """What commands make of the words, captions and presets they are given."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from maskedit.app.asking import AskCommand
 from maskedit.app.options import EditorFlags, OptionError
 from maskedit.configs import PAPER_FOI
-from maskedit.editors import Captions, EditorName, FoIConfig, InputError, Instruction, ModelError
+from maskedit.editors import (
+    Captions,
+    EditorName,
+    FoIConfig,
+    InputError,
+    Instruction,
+    ModelError,
+    load_image,
+    load_mask,
+)
 
 TEXT = "make the cube blue"
 
@@ -91,3 +103,26 @@ def test_a_brush_is_an_instruction(brush_file: Path) -> None:
         ask("instructbrush", brush_file.with_name("none"))
     with pytest.raises(OptionError, match="foi has no --brush"):
         ask("foi", brush_file, instruction=(TEXT,))
+
+
+def test_smartedit_is_an_editor_like_any_other(
+    call: Callable[..., Any], pictures: tuple[Path, ...], smartedit_checkpoint: Path, mask_file: Path, tmp_path: Path
+) -> None:
+    """One picture, one instruction, its language model on a device that is named."""
+    few = ["--model", smartedit_checkpoint, "--output", tmp_path / "out", "--steps", 2, "--size", 32]
+    own = ["--smartedit.mllm-device", "cpu", "--smartedit.drop-features", "--mask", mask_file]
+    done = call("edit", pictures[0], "--editor", "smartedit", "--instruction", TEXT, *few, *own)
+    assert done.code == 0, done.err
+    edited, source = load_image(tmp_path / "out" / "p0_edited.png"), load_image(pictures[0])
+    changed = (edited != source).any(1, keepdim=True)
+    assert changed.any()
+    assert not changed[load_mask(mask_file) == 0].any()
+    record = json.loads((tmp_path / "out" / "p0.json").read_text())
+    assert (record["editor"], record["trace"]["prompt"]) == ("smartedit", TEXT)
+    assert record["options"]["drop_features"] is True
+    assert torch.equal(load_mask(tmp_path / "out" / "p0_mask.png"), load_mask(mask_file))
+    done = call("edit", pictures[0], "--editor", "smartedit", "--instruction", TEXT)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "convert it once with `maskedit convert smartedit`" in done.err
+    done = call("mask", pictures[0], "--editor", "smartedit", "--instruction", TEXT)
+    assert "smartedit has no mask of its own, it may change anything: pass --phrase with what to look for" in done.err

@@ -81,13 +81,24 @@ def test_every_kind_is_tried_with_its_own_editor(sd_folder: Path, inpainting_fol
         assert examine_checkpoint(BackboneConfig(model=str(folder), device="cpu"), kind, load=True).loads is True
 
 
+def test_smartedit_is_looked_at_whole(smartedit_checkpoint: Path, ip2p_folder: Path) -> None:
+    whole, plain = (
+        examine_checkpoint(BackboneConfig(model=str(folder), device="cpu"), "smartedit", load=True)
+        for folder in (smartedit_checkpoint, ip2p_folder)
+    )
+    assert (whole.loads, plain.loads) == (True, False)
+    assert "smartedit/config.json" in plain.note
+    published = examine_checkpoint(BackboneConfig(offline=True), "smartedit", load=True)
+    assert (published.place, "maskedit convert smartedit" in published.note) == (None, True)
+
+
 def test_the_embedded_set_may_be_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("maskedit.editors.parts.places", "maskedit.editors.core.checkpoint"):
         monkeypatch.setattr(f"{module}.files", lambda package: tmp_path)
     for kind in KINDS:
         state = examine_checkpoint(BackboneConfig(model="embedded"), kind, load=True)
         assert state.place is None
-        assert "not installed" in state.note
+        assert ("has no SmartEdit" if kind == "smartedit" else "not installed") in state.note
     tool = examine_tools(None)[0]
     assert (tool.model, tool.place) == ("embedded", None)
     assert "not installed" in tool.note

@@ -27,6 +27,7 @@ from maskedit.editors import (
 VALUES: tuple[Any, ...] = (
     *(True, False, 0, 1, 2, 64, 0.0, 0.25, 0.5, 1.0, 2.5),
     *("paper", "ddim", "nearest", "bilinear", "cover", "reference", "sample", "space", "executed", "ones", "cosine"),
+    "4bit",
     *(("down",), ("mid", "up"), (0.1,), ()),
     LanguageConfig(provider="chat", temperature=0.6),
     CaptionerConfig(enabled=True, question="What?"),
@@ -98,6 +99,7 @@ def test_flags_join_to_the_options_of_any_editor_that_has_them() -> None:
             {"shared": {"encoding_ratio": 0.01, "steps": 50}},
             r"^--encoding-ratio must be at least 1 / steps, got 0.01 with 50 steps",
         ),
+        ("smartedit", {"smartedit": {"template": 30}}, r"^--smartedit.template must be in \[0, 29\], got 30"),
         ("foi", {"foi": {"rerun_first_step": True, "extract_at": 0.5}}, r"^--foi.rerun-first-step .* --foi.extract-at"),
     ],
 )
@@ -118,6 +120,7 @@ def test_complaints_name_the_flag(editor: EditorName, values: dict[str, Any], ex
             "mdp has no --grounding.segmenter: .* or inpaint",
         ),
         ("ip2p", {"language": {"provider": "chat"}}, "ip2p has no --language.provider: "),
+        ("ip2p", {"smartedit": {"quantize": "4bit"}}, "ip2p has no --smartedit.quantize: .* --editor smartedit"),
         ("inpaint", {"mdp": {"mix_until": 1.0}}, "inpaint has no --mdp.mix-until: .* --editor mdp"),
     ],
 )
@@ -149,7 +152,7 @@ def test_options_are_flat_where_several_editors_have_them() -> None:
     ).keys()
     assert {"boost", "mask_threshold", "mask_resize", "split"} <= vars(flags.foi).keys()
     assert vars(flags.diffedit).keys() == {"mask_threshold", "mask_maps", "mask_strength", "mask_clip"}
-    assert vars(flags).keys() == {"shared", "foi", "diffedit", "mdp", "language", "captioner", "grounding"}
+    assert vars(flags).keys() == {"shared", "foi", "diffedit", "mdp", "smartedit", "language", "captioner", "grounding"}
 
 
 @pytest.mark.parametrize("config", [InstructEditConfig(), DiffEditConfig(), InpaintConfig()])

@@ -24,6 +24,7 @@ from maskedit.editors import (
     LanguageError,
     MDPConfig,
     ModelError,
+    SmartEditConfig,
     name_of,
 )
 
@@ -36,7 +37,7 @@ def test_commands_ask() -> None:
     assert isinstance(EditCommand(), Asked)
 
 
-@pytest.mark.parametrize("editor", ["ip2p", "instructedit", "diffedit", "mdp", "inpaint"])
+@pytest.mark.parametrize("editor", ["ip2p", "instructedit", "diffedit", "mdp", "inpaint", "smartedit"])
 @pytest.mark.parametrize("words", [{"keyword": ("cube",)}, {"strength": (2.0,)}])
 def test_words_that_only_foi_reads_are_refused_elsewhere(editor: EditorName, words: dict[str, Any]) -> None:
     refuse_words(EditCommand(editor="foi", **words))
@@ -50,6 +51,7 @@ def test_words_that_only_foi_reads_are_refused_elsewhere(editor: EditorName, wor
     [
         ("diffedit", {"phrase": ("cube",)}, "diffedit looks for no phrases: leave --phrase out"),
         ("foi", {"target_caption": "a cube"}, "foi reads instructions and no captions"),
+        ("smartedit", {"target_caption": "a cube"}, "smartedit reads instructions and no captions"),
         ("mdp", {"source_caption": "a cube"}, "expected --target-caption beside --source-caption"),
         (
             "mdp",
@@ -160,3 +162,17 @@ def test_the_embedded_set_has_all_its_editors_need() -> None:
     for options in (InstructEditConfig(), InpaintConfig(), DiffEditConfig(), MDPConfig(), FoIConfig()):
         asked = EditCommand(editor=name_of(options), checkpoint=BackboneConfig(model="embedded", offline=True))
         refuse_what_cannot_run(asked, options, has_masks=False)
+
+
+def test_smartedit_needs_all_its_parts(smartedit_checkpoint: Path, ip2p_folder: Path) -> None:
+    for model, expected in (
+        (str(ip2p_folder), r"smartedit/config\.json"),
+        (None, "convert it once with `maskedit convert smartedit`"),
+        ("TencentARC/SmartEdit-13B", "maskedit convert smartedit"),
+    ):
+        asked = EditCommand(editor="smartedit", checkpoint=BackboneConfig(model=model, offline=True))
+        with pytest.raises(ModelError, match=expected) as caught:
+            refuse_what_cannot_run(asked, SmartEditConfig(), has_masks=False)
+        assert "\n" not in str(caught.value)
+    asked = EditCommand(editor="smartedit", checkpoint=BackboneConfig(model=str(smartedit_checkpoint), offline=True))
+    refuse_what_cannot_run(asked, SmartEditConfig(), has_masks=False)

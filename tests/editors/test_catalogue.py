@@ -36,8 +36,13 @@ RED = Instruction(text="make the red cube blue")
 
 
 @pytest.fixture
-def folders(ip2p_folder: Path, sd_folder: Path, inpainting_folder: Path) -> dict[str, Path]:
-    return {"instruct-pix2pix": ip2p_folder, "text-to-image": sd_folder, "inpainting": inpainting_folder}
+def folders(ip2p_folder: Path, sd_folder: Path, inpainting_folder: Path, smartedit_checkpoint: Path) -> dict[str, Path]:
+    return {
+        "instruct-pix2pix": ip2p_folder,
+        "text-to-image": sd_folder,
+        "inpainting": inpainting_folder,
+        "smartedit": smartedit_checkpoint,
+    }
 
 
 @pytest.mark.parametrize("name", EDITORS)

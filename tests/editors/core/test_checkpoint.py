@@ -138,6 +138,27 @@ def test_what_an_editor_needs_decides_which_checkpoint_is_meant(
     assert locate_checkpoint(BackboneConfig(model="embedded"), kind) == folder
 
 
+@pytest.mark.parametrize("model", [None, "TencentARC/SmartEdit-13B"])
+def test_smartedit_as_published_is_converted_first(model: str | None, tmp_path: Path) -> None:
+    published = model or PUBLISHED["smartedit"]
+    config = BackboneConfig(model=model, model_dir=tmp_path)
+    with pytest.raises(ModelError, match=f"^{published} is published in .* `maskedit convert smartedit`"):
+        locate_checkpoint(config, "smartedit")
+    (tmp_path / published).mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"^no model_index\.json in .* `maskedit convert smartedit`"):
+        locate_checkpoint(config, "smartedit")
+    (tmp_path / published / "model_index.json").write_text("{}")
+    assert locate_checkpoint(config, "smartedit") == tmp_path / published
+
+
+def test_the_embedded_set_may_be_without_smartedit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("maskedit.editors.core.checkpoint.files", lambda package: tmp_path)
+    with pytest.raises(ModelError, match="the embedded set has no SmartEdit: pass --model FOLDER"):
+        locate_checkpoint(BackboneConfig(model="embedded"), "smartedit")
+    folder = place(tmp_path / "smartedit")
+    assert locate_checkpoint(BackboneConfig(model="embedded"), "smartedit") == folder
+
+
 def test_a_checkpoint_that_was_replaced_is_told_from_the_one_before(tmp_path: Path) -> None:
     folder = place(tmp_path / "mine")
     weights = folder / "unet" / "model.safetensors"
