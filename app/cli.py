@@ -60,6 +60,9 @@ COMMANDS = {
     "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures, a scene and a clip of blocks; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
     "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),
+    "convert": _Entry(
+        module="convert", name="ConvertCommand", about="Turn published SmartEdit weights into a checkpoint."
+    ),
     "doctor": _Entry(module="doctor", name="DoctorCommand", about="Tell what is installed, and what is missing."),
 }
 

@@ -77,14 +77,35 @@ class DoctorCommand:
     """Folder with local copies of hub checkpoints, as for `maskedit edit`."""
     load: bool = True
     """Load each checkpoint that is here; --no-load only looks for its files."""
+    smartedit: Path | None = None
+    """Folder of a SmartEdit checkpoint: look at nothing else, but whether the language model beside it is the one that
+    it learned on. With --load it is also asked for its answer."""
 
     def run(self) -> None:
         """Examine everything and print it."""
+        if self.smartedit is not None:
+            self._check_smartedit(self.smartedit)
+            return
         findings = self.examine()
         if self.json:
             print(json.dumps(findings, indent=2))
         else:
             _print_findings(findings)
+
+    def _check_smartedit(self, folder: Path) -> None:
+        """Print what a SmartEdit checkpoint's looks showed; the first that does not fit ends the command."""
+        from ..editors import check_smartedit
+        from .models import silence_libraries
+
+        silence_libraries()
+        findings = check_smartedit(folder, BackboneConfig(model_dir=self.model_dir, offline=True), load=self.load)
+        fitting = [each for each in findings if each.fits]
+        if self.json:
+            print(json.dumps([asdict(each) for each in findings], indent=2))
+        else:
+            print("\n".join(f"{each.what}: {each.note}" for each in fitting))
+        for each in findings[len(fitting) :]:
+            raise ModelError(f"{each.what} of {folder}: {each.note}")
 
     def examine(self) -> dict[str, Any]:
         """Everything that is found, as JSON can hold it."""

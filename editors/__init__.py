@@ -108,6 +108,7 @@ from .parts.request import Instruction as Instruction
 from .parts.request import KeepOutside as KeepOutside
 from .parts.smartedit_options import SmartEditConfig as SmartEditConfig
 from .smartedit.architecture import SmartEditArchitecture as SmartEditArchitecture
+from .smartedit.convert_release import SmartEditConversion as SmartEditConversion
 from .smartedit.places import fingerprint_mllm as fingerprint_mllm
 from .smartedit.places import require_smartedit as require_smartedit
 from .smartedit.recipe import SmartEditRecipe as SmartEditRecipe
@@ -158,6 +159,8 @@ if TYPE_CHECKING:
     from .smartedit.batches import EncodedSample as EncodedSample
     from .smartedit.conversation import caption_conversation as caption_conversation
     from .smartedit.conversation import read_style as read_style
+    from .smartedit.convert import convert_smartedit as convert_smartedit
+    from .smartedit.convert_check import check_smartedit as check_smartedit
     from .smartedit.editor import SmartEdit as SmartEdit
     from .smartedit.files import begin_smartedit as begin_smartedit
     from .smartedit.files import load_smartedit as load_smartedit
@@ -209,6 +212,8 @@ _LAZY = {
     "EncodedSample": ".smartedit.batches",
     "caption_conversation": ".smartedit.conversation",
     "read_style": ".smartedit.conversation",
+    "convert_smartedit": ".smartedit.convert",
+    "check_smartedit": ".smartedit.convert_check",
     "SmartEdit": ".smartedit.editor",
     "begin_smartedit": ".smartedit.files",
     "load_smartedit": ".smartedit.files",

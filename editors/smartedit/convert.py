@@ -11,7 +11,7 @@ No model is in memory as a whole; weights are read from the files' pages and wri
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from ..core.checkpoint import PRESET_FILE, PUBLISHED, BackboneConfig, CheckpointPreset, locate_checkpoint
+from ..core.checkpoint import PRESET_FILE, BackboneConfig, CheckpointPreset, locate_checkpoint
 from ..core.errors import InputError, ModelError
 from ..core.files import one_line_on_failure, read_json, write_json
 from ..core.loading import load_network, load_part, quiet_loading
@@ -48,7 +48,7 @@ from .convert_plan import (
     make_plan,
     read_architecture,
 )
-from .convert_release import find_release, read_chat
+from .convert_release import SmartEditConversion, find_release, read_chat
 from .files import write_description
 from .interaction import Interaction
 from .qformer import QFormer
@@ -60,33 +60,8 @@ _UNET_BYTES = 10_000_000_000
 """A UNet is one file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """What is converted, and where to."""
-
-    release: Path
-    """Folder of the published SmartEdit weights, such as a copy of TencentARC/SmartEdit-7B."""
-    llava: Path
-    """Folder of the LLaVA-1.1 of the same size, merged from its delta, in LLaMA layout."""
-    output: Path
-    """Folder of the checkpoint; it must not be there."""
-    clip: str = "openai/clip-vit-large-patch14"
-    """The CLIP that LLaVA looks through: a folder or a hub id."""
-    base: str = PUBLISHED["text-to-image"]
-    """Checkpoint with autoencoder, text encoder, tokenizer and scheduler: a folder or a hub id. It is not copied."""
-    tokenizer: str | None = None
-    """Folder or hub id of LLaMA's tokenizer; None = the one beside LLaVA."""
-    steps: int | None = None
-    """Steps of training of the published files, the N in LLM-N; None = the most there are."""
-    templates: Path | None = None
-    """Pairs of turns to talk to the language model with, lines `Human: ... [cap] ...` and `GPT: ... [img]` as published
-    with SmartEdit; None = our own words."""
-    system: str | None = None
-    """What a conversation begins with; None = our own words."""
-
-
 def convert_smartedit(
-    task: Conversion,
+    task: SmartEditConversion,
     config: BackboneConfig,
     *,
     like: SmartEditArchitecture | None = None,
@@ -125,7 +100,7 @@ class _Converter:
 
     def __init__(
         self,
-        task: Conversion,
+        task: SmartEditConversion,
         config: BackboneConfig,
         like: SmartEditArchitecture,
         report: Callable[[str], None],

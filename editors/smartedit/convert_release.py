@@ -1,15 +1,41 @@
-"""What lies in a folder of published SmartEdit weights, and the words that they were trained to be talked to with."""
+"""What is converted: the files of published SmartEdit weights, and the words they were trained with; light."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..core.checkpoint import PUBLISHED
 from ..core.errors import InputError, ModelError
 from .conversation import VICUNA, ChatStyle
 from .convert_names import Published
 
 _CAPTION, _SLOT, _IMAGES = "[cap]", "[edit]", "[img]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmartEditConversion:
+    """What is converted, and where to."""
+
+    release: Path
+    """Folder of the published SmartEdit weights, such as a copy of TencentARC/SmartEdit-7B."""
+    llava: Path
+    """Folder of the LLaVA-1.1 of the same size, merged from its delta, in LLaMA layout."""
+    output: Path
+    """Folder of the checkpoint; it must not be there."""
+    clip: str = "openai/clip-vit-large-patch14"
+    """The CLIP that LLaVA looks through: a folder or a hub id."""
+    base: str = PUBLISHED["text-to-image"]
+    """Checkpoint with autoencoder, text encoder, tokenizer and scheduler: a folder or a hub id. It is not copied."""
+    tokenizer: str | None = None
+    """Folder or hub id of LLaMA's tokenizer; None = the one beside LLaVA."""
+    steps: int | None = None
+    """Steps of training of the published files, the N in LLM-N; None = the most there are."""
+    templates: Path | None = None
+    """Pairs of turns to talk to the language model with, lines `Human: ... [cap] ...` and `GPT: ... [img]` as published
+    with SmartEdit; None = our own words."""
+    system: str | None = None
+    """What a conversation begins with; None = our own words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from maskedit.editors.core.checkpoint import BackboneConfig, load_preset
 from maskedit.editors.core.errors import InputError, ModelError
-from maskedit.editors.smartedit.convert import Conversion, convert_smartedit
+from maskedit.editors.smartedit.convert import convert_smartedit
+from maskedit.editors.smartedit.convert_release import SmartEditConversion
 from maskedit.editors.smartedit.files import load_smartedit
 
 CPU = BackboneConfig(device="cpu", offline=True)
@@ -40,9 +41,9 @@ def converted(published: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert_smartedit(task_of(published, tmp_path_factory.mktemp("converted") / "ours"), CPU)
 
 
-def task_of(published: Any, output: Path, **changes: Any) -> Conversion:
+def task_of(published: Any, output: Path, **changes: Any) -> SmartEditConversion:
     places = {"release": published.release, "llava": published.llava}
-    return Conversion(
+    return SmartEditConversion(
         **{**places, "clip": str(published.clip), "base": str(published.base), "output": output, **changes}
     )
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskedit.editors.core.checkpoint import BackboneConfig
-from maskedit.editors.smartedit.convert import Conversion, convert_smartedit
+from maskedit.editors.smartedit.convert import convert_smartedit
 from maskedit.editors.smartedit.convert_check import RECORD, Finding, check_smartedit
+from maskedit.editors.smartedit.convert_release import SmartEditConversion
 
 CPU = BackboneConfig(device="cpu", offline=True)
 LOOKS = ["files", "sizes", "tokens", "language model", "answer"]
@@ -31,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(module)
     published = module.publish(folder, learn=60)
     places = {"clip": str(published.clip), "base": str(published.base), "output": folder / "ours"}
-    return convert_smartedit(Conversion(release=published.release, llava=published.llava, **places), CPU)
+    return convert_smartedit(SmartEditConversion(release=published.release, llava=published.llava, **places), CPU)
 
 
 def changed(checkpoint: Path, to: Path, change: Callable[[dict[str, Tensor]], None], *, keep_record: bool) -> Path:
