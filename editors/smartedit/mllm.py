@@ -73,8 +73,9 @@ class _Rows:
     """Conversations, one after another in a batch of the same length."""
 
     embeds: Float[Tensor, "batch length llm_width"]
-    mask: Bool[Tensor, "batch length"]
-    positions: Int[Tensor, "batch length"]
+    mask: Bool[Tensor, "batch length"] | None
+    positions: Int[Tensor, "batch length"] | None
+    """Both None where all are of the same length."""
 
 
 class Mllm(nn.Module):
@@ -148,7 +149,9 @@ class Mllm(nn.Module):
 
     def save_memory(self) -> None:
         """Compute activations of the language model anew in the backward pass instead of keeping them."""
-        self.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Newer versions of transformers call it otherwise; older ones know this name alone.
+        with quiet_loading():
+            self.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     @torch.no_grad()
     def look(self, image: Image) -> Float[Tensor, "batch patches vision_width"]:
@@ -187,11 +190,11 @@ class Mllm(nn.Module):
         lines = self._lines(conversations, v)
         rows = self._lay_out(lines, conversations, v, pad_left=pad_left)
         hidden = self.language(
-            inputs_embeds=rows.embeds, attention_mask=rows.mask.long(), position_ids=rows.positions, use_cache=False
+            inputs_embeds=rows.embeds, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).last_hidden_state
         length = hidden.shape[1]
-        starts = [(length - len(line) if pad_left else 0) + len(line) for line in lines]
-        starts = [end - len(each.answer) for end, each in zip(starts, conversations, strict=True)]
+        ends = [length if pad_left else len(line) for line in lines]
+        starts = [end - len(each.answer) for end, each in zip(ends, conversations, strict=True)]
         return MllmOutput(
             states=self._states(hidden, conversations, starts), loss=self._loss(hidden, conversations, starts)
         )
@@ -239,6 +242,8 @@ class Mllm(nn.Module):
             with torch.no_grad():
                 seen = self.llava.model.multi_modal_projector(v[asked].to(self.device, self.dtype))
             embeds = embeds.masked_scatter((ids == _PICTURE_ROW)[..., None], seen.to(embeds.dtype))
+        if not any(gaps):
+            return _Rows(embeds=embeds, mask=None, positions=None)
         mask = ids != _PADDING
         return _Rows(embeds=embeds, mask=mask, positions=(mask.long().cumsum(1) - 1).clamp(0))
 
