@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from ..core.files import one_line_on_failure, read_json, write_json
 from ..core.loading import load_network, load_part, quiet_loading
 from ..parts.places import locate_pretrained
 from .architecture import SmartEditArchitecture
-from .conversation import ChatStyle
-from .convert_check import RECORD, record_rows
+from .conversation import ChatStyle, ChatTokenizer
+from .convert_check import RECORD, check_words, record_rows
 from .convert_files import HINT, WeightFiles, find_weights, write_pieces
 from .convert_names import Part, Published
 from .convert_plan import (
@@ -125,6 +126,10 @@ class _Converter:
         self.llava = _read_llava_config(task.llava, clip.config, self.old)
         self.plan = make_plan(shapes, self.old)
         check_plan(self.plan, self._wanted())
+        chat = ChatTokenizer(
+            self.tokenizer, rows=self.old, image_tokens=self.architecture.image_tokens, style=self.style
+        )
+        check_words(chat, task.tokenizer or str(task.llava))
 
     def _wanted(self) -> dict[Part, dict[str, tuple[int, ...]]]:
         """Shapes of all tensors of the networks that will load the checkpoint."""
@@ -165,7 +170,7 @@ class _Converter:
         width = self.llava.text_config.hidden_size
         # LLaVA-1.1 projects by one layer and transformers by two, of which the second shall change nothing.
         second = "model.multi_modal_projector.linear_2"
-        like = tensors["lm_head.weight"]().dtype
+        like = self._read(self.plan.parts["mllm"]["lm_head.weight"][0]).dtype
         tensors[f"{second}.weight"] = lambda: torch.eye(width, dtype=like)
         tensors[f"{second}.bias"] = lambda: torch.zeros(width, dtype=like)
         sizes |= {f"{second}.weight": bytes_of((width, width), 4), f"{second}.bias": bytes_of((width,), 4)}
@@ -246,15 +251,19 @@ def _load_clip(name: str, config: BackboneConfig) -> tuple[Any, Any]:
 
 def _load_tokenizer(name: str, config: BackboneConfig) -> Any:
     location = locate_pretrained(name, role="tokenizer", model_dir=config.model_dir)
+    advice = "pass --tokenizer with a folder or a hub id of LLaMA's as tokenizer.json"
+    # The libraries would ask for a package that reads something else.
+    if isinstance(location, Path) and not (location / "tokenizer.json").is_file() and not find_spec("sentencepiece"):
+        found = "a tokenizer.model, which" if (location / "tokenizer.model").is_file() else "none; a tokenizer.model"
+        raise ModelError(
+            f"expected tokenizer.json in {location}, found {found} needs `pip install sentencepiece`: {advice}"
+        )
     try:
         with quiet_loading():
             return AutoTokenizer.from_pretrained(str(location), local_files_only=config.offline)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"cannot read a tokenizer from {location} ({first}): pass --tokenizer with a folder or hub id that holds "
-            "LLaMA's as tokenizer.json"
-        ) from error
+        raise ModelError(f"cannot read a tokenizer from {location} ({first}): {advice}") from error
 
 
 def _read_unet_config(base: str, config: BackboneConfig) -> dict[str, Any]:

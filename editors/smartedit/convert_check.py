@@ -21,6 +21,7 @@ from ..core.errors import ModelError
 from ..core.files import read_json
 from ..parts.places import find_in_cache, locate_pretrained
 from .architecture import SmartEditArchitecture
+from .conversation import ChatTokenizer
 from .convert_files import WeightFiles, find_weights
 from .files import read_description
 
@@ -164,7 +165,6 @@ def _check_tokens(folder: Path, place: Path, llava: _Renamed) -> str:
     from transformers import AutoTokenizer
 
     from ..core.loading import load_configuration, quiet_loading
-    from .conversation import ChatTokenizer
 
     architecture, style, _ = read_description(folder)
     lookup = BackboneConfig(model=str(place), offline=True)
@@ -172,12 +172,27 @@ def _check_tokens(folder: Path, place: Path, llava: _Renamed) -> str:
         base = load_configuration(AutoTokenizer, "from_pretrained", "tokenizer", place, lookup, subfolder="")
     rows = llava.shape("model.language_model.embed_tokens.weight")[0]
     chat = ChatTokenizer(base, rows=rows, image_tokens=architecture.image_tokens, style=style)
-    # Each of these is text alone, and may only use rows that the language model has.
-    texts = (style.user, style.assistant, style.edits[0][1], _INSTRUCTION)
-    ids = [each for text in texts for each in chat.encode(text)]
-    if not ids or max(ids) >= rows or base.unk_token_id in ids:
-        raise ModelError(f"the tokenizer in {place} does not fit a language model of {rows} rows: take LLaVA's own")
+    check_words(chat, str(place))
     return f"{rows} of the language model, and {len(chat.new_tokens)} new ones"
+
+
+def check_words(chat: ChatTokenizer, place: str) -> None:
+    """Make sure that a tokenizer says only what its language model has rows for.
+
+    Args:
+        chat: the tokenizer, with the style of the chat.
+        place: where it is from.
+
+    Raises:
+        ModelError: if not.
+    """
+    # Each of these is text alone.
+    texts = (chat.style.user, chat.style.assistant, chat.style.edits[0][1], _INSTRUCTION)
+    ids = [each for text in texts for each in chat.encode(text)]
+    if not ids or max(ids) >= chat.rows or chat.base.unk_token_id in ids:
+        raise ModelError(
+            f"the tokenizer in {place} does not fit a language model of {chat.rows} rows: take LLaVA's own"
+        )
 
 
 def _check_record(folder: Path, llava: _Renamed) -> str:

@@ -151,6 +151,20 @@ def test_a_llava_of_another_size_is_told_in_one_line(published: Any, tmp_path: P
         convert_smartedit(task_of(published, tmp_path / "out", llava=llava), CPU)
 
 
+def test_a_tokenizer_that_cannot_be_read_or_does_not_fit(published: Any, tmp_path: Path) -> None:
+    llava = copied(published.llava, tmp_path / "llava")
+    (llava / "tokenizer.json").rename(llava / "tokenizer.model")
+    with pytest.raises(ModelError, match=r"found a tokenizer\.model, which needs .*: pass --tokenizer"):
+        convert_smartedit(task_of(published, tmp_path / "out", llava=llava), CPU)
+    other = copied(published.llava, tmp_path / "other")
+    stored = json.loads((other / "tokenizer.json").read_text())
+    stored["model"]["vocab"] = {word: number + 200 for word, number in stored["model"]["vocab"].items()}
+    stored["added_tokens"] = []
+    (other / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(ModelError, match="does not fit a language model of 264 rows"):
+        convert_smartedit(task_of(published, tmp_path / "out", tokenizer=str(other)), CPU)
+
+
 def test_an_output_that_is_there_is_kept(published: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is there already"):
         convert_smartedit(task_of(published, tmp_path), CPU)
