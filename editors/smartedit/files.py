@@ -152,7 +152,7 @@ def read_description(folder: Path) -> tuple[SmartEditArchitecture, ChatStyle, st
             raise ValueError(f"unknown settings {sorted(set(sizes) - known)}")
         return SmartEditArchitecture(**sizes), read_style(stored["conversation"]), str(stored["mllm"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"cannot understand {path} ({error}): {_AGAIN}") from error
+        raise ModelError(f"cannot understand {path} ({str(error).splitlines()[0]}): {_AGAIN}") from error
 
 
 def save_smartedit(
@@ -192,6 +192,8 @@ def save_smartedit(
         adapter = model.mllm.language
         adapter.peft_config["default"].base_model_name_or_path = None
         adapter.save_pretrained(str(folder / _ADAPTER))
+        # A form of a model card, with nothing filled in.
+        (folder / _ADAPTER / "README.md").unlink(missing_ok=True)
     write_description(folder, model.architecture, model.mllm.tokenizer.style, mllm=where)
     write_tensors(folder / _FOLDER / _WEIGHTS, _own_tensors(model), hint=_HINT, error=ModelError)
     settings = asdict(replace(preset or CheckpointPreset(), base=base))

@@ -1,6 +1,7 @@
 """A fresh interaction changes nothing; a trained one follows the released formulas and knows rows from columns."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_features_have_the_size_of_the_latents(size: tuple[int, int], inputs: tu
 
 def test_rows_stay_rows(inputs: tuple[Tensor, Tensor]) -> None:
     """Features that change with the row alone give wide results that change with the row alone."""
-    module = make(replace(TINY, interaction="image-only"))
+    module: Any = make(replace(TINY, interaction="image-only"))
     module.positions.positional_encoding_gaussian_matrix.zero_()
     rows = torch.randn(2, 4, 1, 32).expand(-1, -1, 4, -1).flatten(1, 2)
     _, features = module(inputs[0], rows, (6, 10))
@@ -54,13 +55,13 @@ def test_rows_stay_rows(inputs: tuple[Tensor, Tensor]) -> None:
     assert features.std(2).max() > 0.01
 
 
-def attend(module, q: Tensor, k: Tensor, v: Tensor, heads: int = 4) -> Tensor:
+def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, heads: int = 4) -> Tensor:
     split = [proj(x).unflatten(-1, (heads, -1)).transpose(1, 2) for proj, x in
              ((module.q_proj, q), (module.k_proj, k), (module.v_proj, v))]  # fmt: skip
     return module.out_proj(functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
 
 
-def released(module: Interaction, f: Tensor, v: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def released(module: Any, f: Tensor, v: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The specification's formulas, line by line."""
     body = module.transformer
     p = module.context_in(f)
@@ -90,7 +91,7 @@ def test_it_follows_the_released_formulas(depth: int, final: bool, inputs: tuple
 
 
 def test_patches_and_their_places_may_be_permuted_together(inputs: tuple[Tensor, Tensor]) -> None:
-    module = make()
+    module: Any = make()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     places = module.positions((4, 4)).flatten(1)
     read, seen = module.context_in(inputs[0]), inputs[1].mT
@@ -118,7 +119,7 @@ def test_inner_weights_learn_from_the_second_step_on(inputs: tuple[Tensor, Tenso
     }
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter -= 0.1 * (torch.zeros(()) if parameter.grad is None else parameter.grad)
+            parameter.sub_(0 if parameter.grad is None else 0.1 * parameter.grad)
     # The bias of a key moves all scores of a query alike, so it never learns anything.
     assert all(moves for name, moves in gradients().items() if not name.endswith("k_proj.bias"))
 
