@@ -3,6 +3,7 @@
 `AskCommand` holds the flags that `maskedit edit`, `mask` and `video` share, and makes of them what an editor takes.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -23,6 +24,7 @@ from ..editors import (
 )
 from .models import load_backbone
 from .options import EditorFlags, join_options, split_options
+from .progress import waiting
 from .refusals import refuse_what_cannot_run, refuse_words
 
 T = TypeVar("T", bound="AskCommand")
@@ -160,7 +162,8 @@ class AskCommand:
         kind = EDITORS[self.editor].kind
         refuse_what_cannot_run(self, options, has_masks=self.has_masks)
         backbone = load_backbone(self.checkpoint, kind)
-        editor = make_editor(options, backbone, api_key=self.api_key)
+        with waiting("loading the language model") if kind == "smartedit" else nullcontext():
+            editor = make_editor(options, backbone, api_key=self.api_key)
         chosen = {"model": self.checkpoint.model_for(kind), "preset": asdict(backbone.preset)}
         settings = {
             "checkpoint": asdict(self.checkpoint) | chosen,

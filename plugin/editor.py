@@ -93,7 +93,7 @@ class SceneEditorConfig(BackboneConfig):
     @property
     def brush(self) -> Path | None:
         """File of the learned instruction that the editor applies; None = it applies none, or has none yet."""
-        return getattr(self.chosen, "brush", None)
+        return getattr(getattr(self, self.name), "brush", None)
 
     @property
     def kind(self) -> CheckpointKind:

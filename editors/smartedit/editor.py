@@ -39,30 +39,23 @@ class SmartEdit:
         """Edit with a checkpoint that has a language model beside its UNet.
 
         Args:
-            backbone: the checkpoint; its language model is loaded at the first edit.
+            backbone: the checkpoint.
             config: the settings.
             tools: those of an editor with other settings on the same backbone; None = what the options name.
             model: a language model that is loaded; None = the checkpoint's.
 
         Raises:
-            ModelError: for a checkpoint whose UNet takes no condition picture.
+            ModelError: for a checkpoint whose UNet takes no condition picture, or whose language model is missing or
+                does not fit.
         """
         backbone.require("smartedit", "smartedit")
         self.backbone = backbone
         self.config = config or SmartEditConfig()
         self.tools = tools or SmartEditTools(backbone, self.config, model=model)
         own = self.tools if isinstance(self.tools, SmartEditTools) else None
-        self._reading = own or SmartEditTools(backbone, self.config, model=model)
+        # What does not fit is refused now, not at the first edit.
+        self.reader: Reader = (own or SmartEditTools(backbone, self.config, model=model)).reader
         self.settings = resolve_run(self.config, backbone.preset.instruct, noise_level=1.0)
-
-    @property
-    def reader(self) -> Reader:
-        """Who reads pictures and instructions, loaded at first use.
-
-        Raises:
-            ModelError: if the checkpoint has no language model, or one that does not fit its UNet.
-        """
-        return self._reading.reader
 
     def plan(self, request: EditRequest) -> EditRequest:
         """The request as it is: the model reads the instructions themselves."""
@@ -73,7 +66,6 @@ class SmartEdit:
 
         Raises:
             NothingFoundError: if a phrase has no answer in a picture.
-            ModelError: if the checkpoint's language model is missing or does not fit.
         """
         request, grounding = ground_phrases(request, self.tools, chunk=self.config.chunk)
         result = edit_on_canvas(request, self.backbone, self.config, self._run, name="smartedit")

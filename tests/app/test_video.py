@@ -294,3 +294,22 @@ def test_options_of_segmenters_may_be_for_layers_alone() -> None:
     with pytest.raises(Exception, match=r"foi has no --grounding\.segmenter"):
         _ = parse(words).options
     assert parse([*words, "--layers.phrases", "dog"]).options == parse(["video", "clip"]).options
+
+
+def test_an_edit_with_smartedit_belongs_to_its_language_model(
+    call: Callable[..., Any], clip: Path, clip_flags: list[object], smartedit_checkpoint: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "smartedit"
+    shutil.copytree(smartedit_checkpoint, own)
+    words = ["video", clip, "--instruction", TEXT, *clip_flags, "--editor", "smartedit", "--model", own]
+    done = call(*words)
+    assert done.code == 0, done.err
+    record = tmp_path / "out" / "walk_run" / "edit" / "edit.json"
+    before = json.loads(record.read_text())["settings"]["mllm"]
+    weights = own / "mllm" / "model.safetensors"
+    tensors = {name: value * 0.9 for name, value in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    other = call(*words)
+    assert other.code == 0, other.err
+    assert other.out.count("reused") == 1
+    assert json.loads(record.read_text())["settings"]["mllm"] != before

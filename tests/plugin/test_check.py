@@ -119,6 +119,18 @@ def test_a_brush_is_missed_early(ip2p_folder: Path, brush_file: Path) -> None:
         check("visii", brush_file)
 
 
+def test_smartedit_is_missed_early_and_what_it_builds_on_is_not(smartedit_checkpoint: Path, ip2p_folder: Path) -> None:
+    """Its autoencoder is that of another checkpoint, and its language model reads longer texts than the encoder."""
+    long = (Instruction(text="make the cube red, " + "and then much redder, " * 20),)
+    for fetch in (False, True):
+        check_editor_is_there(SceneEditorConfig(name="smartedit", model=str(smartedit_checkpoint)), long, fetch=fetch)
+    check_language_is_there(SceneEditorConfig(name="smartedit"))
+    for model, expected in ((str(ip2p_folder), r"smartedit/config\.json"), (None, "maskedit convert smartedit")):
+        with pytest.raises(ModelError, match=expected) as raised:
+            check_editor_is_there(SceneEditorConfig(name="smartedit", model=model, offline=True), RED, fetch=False)
+        assert "\n" not in str(raised.value)
+
+
 def test_models_that_find_objects_are_missed_before_hours_are_spent(
     sd_folder: Path, sam_file: Path, grounding_dino_folder: Path
 ) -> None:

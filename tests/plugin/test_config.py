@@ -61,6 +61,11 @@ def test_every_editor_has_flags_of_its_own() -> None:
     language = ("--pipeline.editor.instructedit.language.provider", "openai")
     chosen = parse("maskedit-tiny", *words, *segmenter, *language).pipeline.editor.chosen
     assert (chosen.encoding_ratio, chosen.grounding.segmenter, chosen.language.provider) == (0.7, "clipseg", "openai")
+    device = ("--pipeline.editor.smartedit.mllm-device", "cpu", "--pipeline.editor.smartedit.drop-features", "True")
+    chosen = parse("maskedit", "--pipeline.editor.name", "smartedit", *device).pipeline.editor.chosen
+    assert (chosen.mllm_device, chosen.drop_features, chosen.steps, chosen.sampler) == ("cpu", True, 20, "ddim")
+    words = ("--pipeline.editor.name", "smartedit", "--pipeline.instructions", "make it red")
+    assert parse("maskedit-splat", *words).pipeline.editor.name == "smartedit"
     for name, entry in EDITORS.items():
         config = parse("maskedit", "--pipeline.editor.name", name, f"--pipeline.editor.{name}.guidance-scale", "3")
         assert isinstance(config.pipeline.editor.chosen, entry.config)

@@ -22,6 +22,7 @@ from maskedit.editors import (
     InstructEditConfig,
     Instruction,
     IP2PConfig,
+    SmartEdit,
     Visii,
 )
 from maskedit.plugin.editor import SCENE_STEPS, SceneEditorConfig
@@ -55,6 +56,7 @@ def test_guidance_changes_for_the_chosen_editor_alone() -> None:
         ("inpaint", Inpaint, "inpainting_folder"),
         ("instructbrush", InstructBrush, "ip2p_folder"),
         ("visii", Visii, "ip2p_folder"),
+        ("smartedit", SmartEdit, "smartedit_checkpoint"),
     ],
 )
 def test_the_chosen_editor_is_loaded(name: str, kind: type, folder: str, request: pytest.FixtureRequest) -> None:
@@ -108,6 +110,7 @@ def test_there_is_image_guidance_only_with_a_condition_picture() -> None:
         "ip2p",
         "instructbrush",
         "visii",
+        "smartedit",
     ]
     config = SceneEditorConfig(name="mdp")
     assert config.with_guidance(4.0, None).mdp.guidance_scale == 4.0

@@ -1,6 +1,7 @@
 """What a run is asked for: settings that are checked before anything is loaded, and kept in the session."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from maskedit.editors import (
     InstructEditConfig,
     LanguageConfig,
     ModelError,
+    SmartEditConfig,
     load_brush,
 )
 from maskedit.plugin.consistency import ConsistencyConfig
@@ -207,3 +209,26 @@ def start_views(given: Any, seed: int) -> tuple[int, ...]:
     """The photos that a seed draws."""
     data = given(data__subset_seed=seed).pipeline.datamanager
     return data.setup(device="cpu", test_mode="val", world_size=1, local_rank=0).views
+
+
+def test_a_session_belongs_to_the_language_model_wherever_it_runs(
+    config: Any, smartedit_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder, llava = tmp_path / "smart", tmp_path / "llava"
+    shutil.copytree(smartedit_checkpoint, folder)
+    shutil.move(folder / "mllm", llava)
+    description = folder / "smartedit" / "config.json"
+    description.write_text(description.read_text().replace('"mllm": "mllm"', '"mllm": "../llava"'))
+
+    def settings(device: str | None = None) -> dict[str, Any]:
+        options = SmartEditConfig(mllm_device=device, sampler="ddim", steps=20)
+        editor = SceneEditorConfig(model=str(folder), name="smartedit", smartedit=options)
+        return config(editor=editor).pipeline.session_settings(0)
+
+    before = settings()
+    assert before["language model"]
+    assert settings("cpu") == before
+    weights = llava / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
+    after = settings()
+    assert {name for name in before if before[name] != after[name]} == {"language model"}

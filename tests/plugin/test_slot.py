@@ -1,11 +1,13 @@
 """The requests of a scene: masks and background come from the photo, the edit starts from the render."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from maskedit.editors import EditRequest, Instruction, NothingFoundError
+from maskedit.editors import EditRequest, Instruction, NothingFoundError, SmartEditConfig
+from maskedit.plugin.editor import SceneEditorConfig
 from maskedit.plugin.slot import find_masks
 from maskedit.plugin.storage import from_bytes, to_bytes
 
@@ -61,3 +63,17 @@ def test_masks_are_found_in_the_photo_and_the_render_is_inverted(toy: Any, capti
     assert torch.equal(asked[0].image, scene.render(0).image)
     assert torch.equal(asked[0].preserved, photo)
     assert asked[0].captions == searched[0].captions != ()
+
+
+def test_smartedit_reads_each_photo_of_a_scene_once(toy: Any, smartedit_checkpoint: Path) -> None:
+    """Renders change from edit to edit, the photos that are read and kept do not."""
+    options = SmartEditConfig(sampler="ddim", steps=2, size=16, keep_outside="paper")
+    config = SceneEditorConfig(name="smartedit", model=str(smartedit_checkpoint), device="cpu", smartedit=options)
+    editor: Any = config.make(config.load_backbone())
+    edits, scene, _ = toy(editor, editor_config=config, instructions=(WHITE,))
+    shown: list[torch.Tensor] = []
+    for step in range(12):
+        shown += [edits.data.shown(record.view).clone() for record in edits.run_due(step)]
+        scene.pictures *= 0.9
+    assert len(shown) > editor.reader.readings >= 1
+    assert editor.reader.readings == len({record.view for record in edits.session.records})

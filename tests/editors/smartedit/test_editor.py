@@ -166,7 +166,7 @@ def test_a_phrase_confines_it_too(make: Make, pictures: Pictures, grounder: Any)
 def test_finding_masks_reads_nothing(make: Make, pictures: Pictures) -> None:
     editor = make()
     editor.find_masks(EditRequest(image=pictures(), instructions=(RED,)))
-    assert "reader" not in vars(editor.tools)
+    assert editor.reader.readings == 0
 
 
 def test_a_scene_is_read_from_its_photos_once(make: Make, pictures: Pictures) -> None:
@@ -198,9 +198,11 @@ def test_views_share_noise_and_attention_as_with_any_editor(make: Make, pictures
     assert ((alone - together).abs().amax((1, 2, 3)) > 1e-4).all()
 
 
-def test_other_checkpoints_are_refused(sd_backbone: Backbone) -> None:
+def test_other_checkpoints_are_refused(sd_backbone: Backbone, backbone: Backbone) -> None:
     with pytest.raises(ModelError, match="smartedit needs a SmartEdit checkpoint"):
         SmartEdit(sd_backbone)
+    with pytest.raises(ModelError, match=r"smartedit/config\.json"):
+        SmartEdit(backbone)
 
 
 def test_the_trace_is_json(make: Make, pictures: Pictures) -> None:
