@@ -168,7 +168,7 @@ def run_photos(
             edit = edit or _photo_editor(method, backbones)
             image, seconds, refused = _edit_photo(edit, item, seed)
             save_image(image, path)
-            done[key] = {"mark": mark, "seconds": seconds, "refused": refused}
+            done[key] = {"mark": mark, "seconds": seconds if method.config else 0.0, "refused": refused}
             write_json(record, {"settings": settings, "pictures": done}, hint=_HINT, error=InputError)
         photos.append(KeptPhoto(path=path, seconds=done[key]["seconds"], refused=done[key]["refused"]))
         report(seed + 1, len(items))

@@ -140,6 +140,26 @@ def test_video_fields_bench_writes_its_figures(call: Callable[..., Any], tmp_pat
     assert row["psnr_0.1s"] > 20 < row["psnr_2"]
 
 
+def test_smartedit_bench_writes_its_figures_and_says_what_it_left_out(
+    call: Callable[..., Any], ip2p_folder: Path, tmp_path: Path
+) -> None:
+    target, out = tmp_path / "smartedit.json", tmp_path / "out"
+    small = ["--scenes", 1, "--sets", "reasoning", "--phrasings", "held-out", "--methods", "truth", "ip2p"]
+    where = ["--model", ip2p_folder, "--json", target, "--out", out]
+    done = call("bench", "smartedit", *where, *small, "--ip2p.steps", 2)
+    assert done.code == 0, done.err
+    document = json.loads(target.read_text())
+    assert [(row["method"], row["set"], row["phrasing"]) for row in document["rows"]] == [
+        ("truth", "reasoning", "held-out"),
+        ("ip2p", "reasoning", "held-out"),
+    ]
+    assert json.loads((out / "figures.json").read_text())["rows"] == document["rows"]
+    assert "note: clip is left out: pass --clip embedded" in done.out
+    refused = call("bench", "smartedit", *where, *small, "--methods", "smartedit")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "pass --smartedit-model FOLDER, or leave smartedit out of --methods" in refused.err
+
+
 def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = call("bench", "speed", "--json", tmp_path / "file" / "speed.json")
@@ -148,5 +168,5 @@ def test_unwritable_targets_are_refused_before_measuring(call: Callable[..., Any
 
 
 def test_the_embedded_set_is_what_is_measured_by_default(call: Callable[..., Any]) -> None:
-    for bench in ("brush", "foi", "instructedit", "scene", "video"):
+    for bench in ("brush", "foi", "instructedit", "scene", "smartedit", "video"):
         assert "(default: embedded)" in call("bench", bench, "--help").out
