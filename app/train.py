@@ -1,4 +1,7 @@
-"""`maskedit train embedded`: trains the small model set that is part of maskedit, in slices that resume."""
+"""`maskedit train embedded`: trains the small model set that is part of maskedit, in slices that resume.
+
+`maskedit train smartedit` has a file of its own.
+"""
 
 import shlex
 import sys
@@ -10,7 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ..bench.embedded.export import PART_FOLDERS, export_part
+from ..bench.embedded.export import PART_FOLDERS, export_part, install_part
 from ..bench.embedded.train import PARTS, EmbeddedRecipe, Part, train_part
 from ..editors import InputError, ModelError
 from .models import silence_libraries
@@ -20,7 +23,10 @@ from .progress import format_seconds
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Train the embedded set on the blocks world, slice by slice; run the same command again to go on."""
+    """Train the embedded set on the blocks world, slice by slice; run the same command again to go on.
+
+    SmartEdit is trained on real pictures by `maskedit train smartedit`, which has flags of its own.
+    """
 
     what: Annotated[tyro.conf.Positional[Literal["embedded"]], tyro.conf.arg(metavar="embedded")] = "embedded"
     """What to train: the embedded set."""
@@ -28,8 +34,9 @@ class TrainCommand:
     """Where data, state and results live; a gigabyte or two. Give the same folder to go on."""
     part: Part | None = None
     """Train only this part: `instruct` (the InstructPix2Pix checkpoint), `text-to-image`, `inpainting` (starts from the
-    finished text-to-image part), `segmenter` or `clip` (starts from the installed editor and segmenter); None = all of
-    them, one after another."""
+    finished text-to-image part), `segmenter`, `clip` (starts from the installed editor and segmenter), `llava` (starts
+    from the installed CLIP) or `smartedit` (starts from the finished llava part, which it holds, and the installed
+    editor); None = all of them, one after another."""
     minutes: float = 9.0
     """Length of this slice. A shard of data that has begun is finished, so it may take a little longer."""
     device: str = "auto"
@@ -80,6 +87,7 @@ class TrainCommand:
                 print(f"not finished ({part} {stage}); go on with:\n  maskedit {shlex.join(sys.argv[1:])}")
                 return
             if self.install:
-                place = export_part(part, trained, Path(str(files("maskedit.editors.embedded"))))
-                print(f"installed as part of the embedded set: {place}")
+                place = install_part(part, trained, Path(str(files("maskedit.editors.embedded"))))
+                if place is not None:
+                    print(f"installed as part of the embedded set: {place}")
         print("finished")

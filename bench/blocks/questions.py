@@ -1,7 +1,8 @@
 """Questions about a picture of the blocks world, with their answers: what a reader of instructions has to know.
 
 Several of them ask for what an instruction only hints at: which thing a reference means, and in which cell of a grid of
-8 x 8 it is, counted from the upper left. They use the known and the held-out phrasings of `reading.py` alike.
+8 x 8 it is, counted from the upper left. They use the known and the held-out phrasings of `reading.py` alike. Only the
+family "meaning", which asks for an instruction itself in plain words, keeps to the known ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,24 +15,25 @@ import torch
 from jaxtyping import Int8
 from torch import Tensor
 
-from .instructions import Named, Reference, name_blocks
+from .instructions import Named, Reference, draw_edits, name_blocks, vocabulary
 from .pairs import horizontal_position
-from .reading import name_plainly, phrase_reference, reading_vocabulary
+from .reading import name_plainly, phrase_reference, reading_vocabulary, reword_edit
 from .scene import COLORS, SHAPES, SIZES, Block, OrbitCamera, Scene
 
-QuestionFamily: TypeAlias = Literal["which", "where", "color", "shape", "size", "count", "list", "mirror"]
+QuestionFamily: TypeAlias = Literal["which", "where", "color", "shape", "size", "count", "list", "mirror", "meaning"]
 
 GRID = 8
 """Cells of the grid along each side of a picture."""
 QUESTION_SHARES: dict[QuestionFamily, float] = {
-    "which": 0.3,
-    "where": 0.25,
-    "color": 0.1,
-    "shape": 0.08,
-    "size": 0.05,
-    "count": 0.08,
-    "list": 0.09,
+    "which": 0.22,
+    "where": 0.2,
+    "color": 0.08,
+    "shape": 0.06,
+    "size": 0.04,
+    "count": 0.05,
+    "list": 0.08,
     "mirror": 0.05,
+    "meaning": 0.22,
 }
 """How often each family is asked where a picture offers it."""
 _REFERENCES: tuple[Reference, ...] = ("plain", "color", "left_right", "size", "reasoning", "mirror")
@@ -103,6 +105,7 @@ def draw_question(rng: np.random.Generator, seen: Seen, *, family: QuestionFamil
         "count": lambda: _ask_count(rng, seen),
         "list": lambda: _ask_list(seen),
         "mirror": lambda: _ask_mirror(rng, seen),
+        "meaning": lambda: _ask_meaning(rng, seen),
     }
     if family is not None:
         return askers[family]()
@@ -142,7 +145,7 @@ def question_vocabulary() -> list[str]:
     words = "what which where how many is are the there in from left to right thing things color shape size row column"
     words += " mirror yes no nothing a , ?"
     listed = [*COLORS, *SHAPES, *SIZES, *(str(number) for number in range(GRID + 1))]
-    return sorted({*words.split(), *listed, *reading_vocabulary()})
+    return sorted({*words.split(), *listed, *reading_vocabulary(), *vocabulary()})
 
 
 def grid_cell(place: tuple[float, float, float]) -> str:
@@ -230,6 +233,26 @@ def _ask_mirror(rng: np.random.Generator, seen: Seen) -> Question | None:
     if answer is None:
         return None
     return Question(family="mirror", text="what is in the mirror from left to right ?", answer=answer)
+
+
+def _ask_meaning(rng: np.random.Generator, seen: Seen) -> Question | None:
+    edits = draw_edits(
+        rng,
+        seen.scene,
+        visible={block: place[0] for block, place in seen.visible.items()},
+        across=seen.across,
+        reflected_visible={block: place[0] for block, place in seen.reflected.items()},
+        references=dict.fromkeys(("plain", "multiple", *_REFERENCES), 1.0),
+    )
+    if not edits:
+        return None
+    named = edits[0].named
+    plain = name_plainly(seen.scene, named, tuple(seen.visible))
+    if plain is None:
+        return None
+    asked = named.phrase if named.family == "plain" else phrase_reference(rng, seen.scene, named, "known")
+    text, answer = reword_edit(edits[0], asked).text, reword_edit(edits[0], plain).text
+    return Question(family="meaning", text=text, answer=answer, about=named.family)
 
 
 def _list(blocks: Sequence[Block], places: dict[int, tuple[float, float, float]]) -> str | None:

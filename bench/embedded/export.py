@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 from typing import Protocol, runtime_checkable
 
 from diffusers import (
@@ -17,7 +18,9 @@ from transformers import CLIPTokenizer
 from ...editors import PRESET_FILE, Architecture, Backbone, CaptionPreset, CheckpointPreset, FoIPreset, InstructPreset
 from .clip import TrainedClip, export_clip
 from .editor import EditorModel, build_scheduler
+from .llava import TrainedLlava, export_llava
 from .segmenter import TrainedSegmenter, export_segmenter
+from .smartedit import TrainedSmartEdit, export_smartedit
 from .train import Part, Trained
 
 EMBEDDED_PRESET = CheckpointPreset(
@@ -45,6 +48,8 @@ PART_FOLDERS: dict[Part, str] = {
     "inpainting": "inpainting",
     "segmenter": "clipseg",
     "clip": "clip",
+    "llava": "llava",
+    "smartedit": "smartedit",
 }
 """Name of each part's folder, in an export and in the installed set."""
 
@@ -93,6 +98,10 @@ def export_part(part: Part, trained: Trained, folder: Path) -> Path:
         export_segmenter(trained, place)
     elif isinstance(trained, TrainedClip):
         export_clip(trained, place)
+    elif isinstance(trained, TrainedLlava):
+        export_llava(trained, place)
+    elif isinstance(trained, TrainedSmartEdit):
+        export_smartedit(trained, place)
     elif part == "text-to-image":
         export_text_to_image(trained, place)
     elif part == "inpainting":
@@ -100,6 +109,27 @@ def export_part(part: Part, trained: Trained, folder: Path) -> Path:
     else:
         export_set(trained, place)
     return place
+
+
+def install_part(part: Part, trained: Trained, folder: Path) -> Path | None:
+    """Write a part into the installed set, and say where; None = it comes with another part.
+
+    The autoencoder is in the set once: what has the same one as the editor builds on the editor.
+    """
+    if part == "llava":
+        return None
+    place = export_part(part, trained, folder)
+    base = PART_FOLDERS["instruct"]
+    own, shared = place / "vae", folder / base / "vae"
+    if place != shared.parent and own.is_dir() and shared.is_dir() and _files_in(own) == _files_in(shared):
+        rmtree(own)
+        preset = place / PRESET_FILE
+        preset.write_text(json.dumps({**json.loads(preset.read_text()), "base": f"../{base}"}, indent=2) + "\n")
+    return place
+
+
+def _files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def _export(kind: type[DiffusionPipeline], trained: TrainedNetworks, folder: Path, preset: CheckpointPreset) -> None:

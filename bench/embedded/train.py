@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias, assert_never, get_args
 
 import torch
 from diffusers import AutoencoderKL
@@ -24,7 +24,9 @@ from .clip import ClipRecipe, TrainedClip, train_clip
 from .corpus import CorpusRecipe, encode_corpus, load_corpus, render_corpus
 from .editor import EditorModel, EditorRecipe, build_scheduler, editor_loss, tokenize_corpus
 from .inpainting import InpaintingRecipe, train_inpainting
+from .llava import LlavaRecipe, TrainedLlava, train_llava
 from .segmenter import SegmenterRecipe, TrainedSegmenter, train_segmenter
+from .smartedit import EmbeddedSmartEditRecipe, TrainedSmartEdit, train_smartedit
 from .text_to_image import TextToImageRecipe, TrainedText, train_text_to_image
 from .tokenizer import build_tokenizer
 from .vae import VAERecipe, build_vae, fold_latent_statistics, vae_batch, vae_loss
@@ -33,9 +35,9 @@ from .views import render_views
 _VALIDATION_PICTURES = 256
 _STATISTICS_BATCHES = 32
 Report = Callable[[str], None]
-Part = Literal["instruct", "text-to-image", "inpainting", "segmenter", "clip"]
+Part = Literal["instruct", "text-to-image", "inpainting", "segmenter", "clip", "llava", "smartedit"]
 """One checkpoint of the set."""
-PARTS: tuple[Part, ...] = ("instruct", "text-to-image", "inpainting", "segmenter", "clip")
+PARTS: tuple[Part, ...] = get_args(Part)
 """In the order in which they are trained."""
 
 
@@ -50,15 +52,20 @@ class EmbeddedRecipe:
     inpainting: InpaintingRecipe = field(default_factory=InpaintingRecipe)
     segmenter: SegmenterRecipe = field(default_factory=SegmenterRecipe)
     clip: ClipRecipe = field(default_factory=ClipRecipe)
+    llava: LlavaRecipe = field(default_factory=LlavaRecipe)
+    smartedit: EmbeddedSmartEditRecipe = field(default_factory=EmbeddedSmartEditRecipe)
 
     def steps(self, part: Part) -> int:
-        """Gradient steps of the network a part ends with."""
+        """Gradient steps of the network a part ends with; for SmartEdit, of all its stages."""
+        if part == "smartedit":
+            return self.smartedit.steps
         parts = {
             "instruct": self.editor,
             "text-to-image": self.text_to_image,
             "inpainting": self.inpainting,
             "segmenter": self.segmenter,
             "clip": self.clip,
+            "llava": self.llava,
         }
         return parts[part].optimize.steps
 
@@ -74,7 +81,7 @@ class TrainedSet:
     """Gradient steps the editor has seen."""
 
 
-Trained: TypeAlias = TrainedSet | TrainedText | TrainedSegmenter | TrainedClip
+Trained: TypeAlias = TrainedSet | TrainedText | TrainedSegmenter | TrainedClip | TrainedLlava | TrainedSmartEdit
 """A part as it stands; its `step` says how far it is."""
 
 
@@ -93,12 +100,17 @@ def train_part(
         The part as it stands; None before its last network has begun to learn.
 
     Raises:
-        SessionError: if it is `inpainting` and the text-to-image part, from which it starts, is not finished.
+        SessionError: if it is `inpainting` and the text-to-image part, from which it starts, is not finished; or
+            `smartedit` and the LLaVA, on which it stands, is not.
     """
     if part == "instruct":
         return train_embedded(recipe, folder, device=device, max_seconds=max_seconds, report=report)
     if part == "clip":
         return train_clip(recipe.clip, folder, device=device, max_seconds=max_seconds, report=report)
+    if part == "llava":
+        return train_llava(recipe.llava, folder, device=device, max_seconds=max_seconds, report=report)
+    if part == "smartedit":
+        return _train_reader(recipe, folder, device=device, max_seconds=max_seconds, report=report)
     end = time.monotonic() + max_seconds
     views = recipe.segmenter.views if part == "segmenter" else recipe.text_to_image.views
     render_views(views, folder, report, device, deadline=end)
@@ -122,6 +134,21 @@ def train_part(
         left = end - time.monotonic()
         return train_inpainting(recipe.inpainting, folder, text=text, device=device, max_seconds=left, report=report)
     assert_never(part)
+
+
+def _train_reader(
+    recipe: EmbeddedRecipe, folder: Path, *, device: torch.device | str, max_seconds: float, report: Report
+) -> TrainedSmartEdit | None:
+    """Go on with SmartEdit, on the LLaVA as it was finished."""
+    end = time.monotonic() + max_seconds
+    is_begun = (folder / "llava.state").exists()
+    llava = train_llava(recipe.llava, folder, device=device, max_seconds=0.0, report=report) if is_begun else None
+    if llava is None or llava.step < recipe.steps("llava"):
+        raise SessionError(
+            f"smartedit stands on the finished llava part, which {folder} does not have: train --part llava first"
+        )
+    left = end - time.monotonic()
+    return train_smartedit(recipe.smartedit, llava, folder, device=device, max_seconds=left, report=report)
 
 
 def train_embedded(

@@ -21,6 +21,17 @@ TINY = [
     *("--recipe.clip.states.shards", 1, "--recipe.clip.states.scenes-per-shard", 4, "--recipe.clip.states.edits", 1),
     *("--recipe.clip.states.image-size", 32, "--recipe.clip.optimize.steps", 2, "--recipe.clip.batch-scenes", 2),
     *("--recipe.clip.vision-width", 32, "--recipe.clip.vision-layers", 1, "--recipe.clip.no-from-segmenter"),
+    *("--recipe.llava.talk.views.shards", 1, "--recipe.llava.talk.views.views-per-shard", 8),
+    *("--recipe.llava.talk.views.image-size", 32, "--recipe.llava.talk.mirror-shards", 1, "--recipe.llava.layers", 1),
+    *("--recipe.llava.no-from-clip", "--recipe.llava.batch-size", 2, "--recipe.llava.optimize.steps", 2),
+    *("--recipe.smartedit.talk.views.shards", 1, "--recipe.smartedit.talk.views.views-per-shard", 8),
+    *("--recipe.smartedit.talk.views.image-size", 32, "--recipe.smartedit.talk.mirror-shards", 1),
+    *("--recipe.smartedit.corpus.plain", 1, "--recipe.smartedit.corpus.understanding", 1),
+    *("--recipe.smartedit.corpus.reasoning", 1, "--recipe.smartedit.corpus.segmentation", 1),
+    *("--recipe.smartedit.corpus.pairs-per-shard", 4, "--recipe.smartedit.corpus.image-size", 32),
+    *("--recipe.smartedit.align.optimize.steps", 2, "--recipe.smartedit.align.batch-size", 2),
+    *("--recipe.smartedit.first.steps", 1, "--recipe.smartedit.first.batch", 2, "--recipe.smartedit.first.size", 32),
+    *("--recipe.smartedit.second.steps", 1, "--recipe.smartedit.second.batch", 2, "--recipe.smartedit.second.size", 32),
 ]
 
 
@@ -36,7 +47,7 @@ def test_training_ends_with_checkpoints_that_load(call: Callable[..., Any], tmp_
     assert second.code == 0, second.err
     assert "step 2 of 2" in second.out
     assert second.out.splitlines()[-1] == "finished"
-    folders = ["clip", "clipseg", "inpainting", "instruct-pix2pix", "text-to-image"]
+    folders = ["clip", "clipseg", "inpainting", "instruct-pix2pix", "llava", "smartedit", "text-to-image"]
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == folders
     for name, channels in (("instruct-pix2pix", 8), ("text-to-image", 4), ("inpainting", 9)):
         backbone = Backbone.load(BackboneConfig(model=str(tmp_path / "checkpoint" / name), device="cpu"))

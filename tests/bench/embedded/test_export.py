@@ -24,7 +24,9 @@ from maskedit.bench.embedded.export import (
     TEXT_TO_IMAGE_PRESET,
     export_part,
     export_set,
+    install_part,
 )
+from maskedit.bench.embedded.llava import LlavaRecipe, TrainedLlava, build_llava, talk_vocabulary
 from maskedit.bench.embedded.text_to_image import TextToImageRecipe, TrainedText, build_text_model
 from maskedit.bench.embedded.tokenizer import build_tokenizer
 from maskedit.bench.embedded.train import PARTS, TrainedSet
@@ -182,3 +184,26 @@ def test_each_part_has_a_folder_of_its_own(trained: TrainedSet, tmp_path: Path):
         "instruct-pix2pix",
         EMBEDDED_PRESET,
     )
+
+
+def test_what_has_the_editors_autoencoder_is_installed_without_it(trained: TrainedSet, tmp_path: Path):
+    assert install_part("instruct", trained, tmp_path) == tmp_path / "instruct-pix2pix"
+    assert (tmp_path / "instruct-pix2pix" / "vae").is_dir()
+    text = captioned(trained, condition_channels=0)
+    place = install_part("text-to-image", text, tmp_path)
+    assert place is not None
+    assert not (place / "vae").exists()
+    loaded = Backbone.load(BackboneConfig(model=str(place), device="cpu"), "text-to-image")
+    whole = Backbone.load(BackboneConfig(model=str(export_part("text-to-image", text, tmp_path / "whole"))))
+    assert loaded.preset == replace(whole.preset, base="../instruct-pix2pix")
+    for name, value in whole.vae.state_dict().items():
+        assert torch.equal(value, loaded.vae.state_dict()[name])
+
+
+def test_the_llava_comes_with_what_stands_on_it(tmp_path: Path):
+    tokenizer = build_tokenizer(talk_vocabulary(), length=32)
+    recipe = LlavaRecipe(width=16, layers=1, heads=2, feed_forward=16)
+    llava = TrainedLlava(model=build_llava(recipe, tokenizer), tokenizer=tokenizer, step=0)
+    assert install_part("llava", llava, tmp_path) is None
+    assert not list(tmp_path.iterdir())
+    assert export_part("llava", llava, tmp_path) == tmp_path / "llava"

@@ -14,7 +14,11 @@ from maskedit.bench.embedded.clip_views import StatesRecipe
 from maskedit.bench.embedded.corpus import CorpusRecipe
 from maskedit.bench.embedded.editor import EditorRecipe
 from maskedit.bench.embedded.inpainting import InpaintingRecipe
+from maskedit.bench.embedded.llava import LlavaRecipe
+from maskedit.bench.embedded.reading_corpus import ReadingCorpusRecipe
 from maskedit.bench.embedded.segmenter import SegmenterRecipe
+from maskedit.bench.embedded.smartedit import AlignRecipe, EmbeddedSmartEditRecipe
+from maskedit.bench.embedded.talk import TalkRecipe
 from maskedit.bench.embedded.text_to_image import TextToImageRecipe
 from maskedit.bench.embedded.train import (
     PARTS,
@@ -28,11 +32,12 @@ from maskedit.bench.embedded.train import (
 )
 from maskedit.bench.embedded.vae import VAERecipe
 from maskedit.bench.embedded.views import ViewsRecipe
-from maskedit.editors import OptimizeConfig, SessionError
+from maskedit.editors import OptimizeConfig, SessionError, SmartEditRecipe
 
 STEPS = 2
 OPTIMIZE = OptimizeConfig(steps=STEPS, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5)
 VIEWS = ViewsRecipe(shards=1, views_per_shard=8, image_size=16)
+TALK = TalkRecipe(views=VIEWS, mirror_shards=1)
 RECIPE = EmbeddedRecipe(
     vae=VAERecipe(block_out_channels=(16, 16, 16), image_size=16, batch_size=32, optimize=OPTIMIZE),
     corpus=CorpusRecipe(shards=1, scenes_per_shard=4, variants=2, image_size=16),
@@ -51,6 +56,18 @@ RECIPE = EmbeddedRecipe(
         from_segmenter=False,
         batch_scenes=2,
         optimize=OPTIMIZE,
+    ),
+    llava=LlavaRecipe(
+        talk=TALK, width=32, layers=1, feed_forward=48, from_clip=False, batch_size=2, questions=2, optimize=OPTIMIZE
+    ),
+    smartedit=EmbeddedSmartEditRecipe(
+        talk=TALK,
+        corpus=ReadingCorpusRecipe(
+            plain=1, understanding=1, reasoning=1, segmentation=1, pairs_per_shard=4, image_size=16
+        ),
+        align=AlignRecipe(batch_size=2, optimize=OPTIMIZE),
+        first=SmartEditRecipe(steps=1, batch=2, micro_batch=2, size=16),
+        second=SmartEditRecipe(steps=1, batch=2, micro_batch=2, size=16),
     ),
 )
 MOMENT = 1e-3
@@ -165,19 +182,22 @@ def test_the_other_parts_use_the_sets_own_autoencoder_and_each_other(
     def train(part: Part) -> None:
         trained = train_part(part, RECIPE, tmp_path, device="cpu", report=lambda _: None)
         assert trained is not None
-        assert trained.step == RECIPE.steps(part) == STEPS
+        # SmartEdit has three stages, of which the last two take a step.
+        assert trained.step == RECIPE.steps(part) == (STEPS + 2 if part == "smartedit" else STEPS)
         if not isinstance(trained, TrainedSet) and hasattr(trained, "vae"):
             assert same(trained.vae.state_dict(), whole[1].vae.state_dict())
 
     with pytest.raises(SessionError, match="--part text-to-image first"):
         train("inpainting")
+    with pytest.raises(SessionError, match="--part llava first"):
+        train("smartedit")
     for part in PARTS[1:]:
         train(part)
     states = {path.name for path in tmp_path.glob("*.state")}
-    assert states == {"text_to_image.state", "inpainting.state", "segmenter.state", "clip.state"}
+    assert states == {f"{name}.state" for name in ("text_to_image", "inpainting", "segmenter", "clip", "llava")}
 
 
 def test_no_part_begins_before_its_views_are_rendered(tmp_path: Path):
-    for part in PARTS[1:]:
+    for part in PARTS[1:-1]:
         assert train_part(part, RECIPE, tmp_path, device="cpu", max_seconds=0.0, report=lambda _: None) is None
     assert not list(tmp_path.iterdir())
