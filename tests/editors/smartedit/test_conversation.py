@@ -111,3 +111,15 @@ def test_styles_are_stored_by_name_or_whole(style: ChatStyle) -> None:
 def test_other_styles_are_refused(stored) -> None:
     with pytest.raises(ModelError, match="conversation"):
         read_style(stored)
+
+
+def test_the_tokenizer_of_a_llama_reads_each_piece_as_a_beginning_of_words() -> None:
+    from transformers import LlamaTokenizerFast
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = ["<unk>", "<s>", "</s>", "\u2581", *letters]
+    llama = LlamaTokenizerFast(vocab={word: i for i, word in enumerate(words)}, merges=[])
+    tokenizer = ChatTokenizer(llama, rows=len(words), image_tokens=2)
+    ids = tokenizer.encode("ab <im_start> <img_0> c")
+    assert [words[i] if i < len(words) else "new" for i in ids] == ["\u2581", "a", "b", "new", "new", "\u2581", "c"]
+    assert tokenizer.begin() == (1,) and tokenizer.end() == (2,)
