@@ -41,6 +41,7 @@ from .convert_files import HINT, WeightFiles, find_weights, write_pieces
 from .convert_names import Part, Published
 from .convert_plan import (
     Origin,
+    Plan,
     Shapes,
     adapter_shapes,
     bytes_of,
@@ -57,6 +58,7 @@ from .qformer import QFormer
 _ROUNDING = 2.0**-8
 """How far a tensor may be from its copy, as a share of its size: the published copies are rounded to 8 bits, and the
 last step of training may have moved old rows by a hair."""
+_SECOND = "model.multi_modal_projector.linear_2."
 _UNET_BYTES = 10_000_000_000
 """A UNet is one file."""
 
@@ -123,32 +125,13 @@ class _Converter:
         shapes: dict[Published, Shapes] = {source: each.shapes for source, each in self.files.items()}
         self.architecture = read_architecture(shapes, like)
         self.old = count_rows(shapes, self.architecture)
-        self.llava = _read_llava_config(task.llava, clip.config, self.old)
+        self.llava = read_llava_config(task.llava, clip.config, self.old)
         self.plan = make_plan(shapes, self.old)
-        check_plan(self.plan, self._wanted())
+        check_plan(self.plan, network_shapes(self.plan, self.architecture, self.llava, self.unet_config))
         chat = ChatTokenizer(
             self.tokenizer, rows=self.old, image_tokens=self.architecture.image_tokens, style=self.style
         )
         check_words(chat, task.tokenizer or str(task.llava))
-
-    def _wanted(self) -> dict[Part, dict[str, tuple[int, ...]]]:
-        """Shapes of all tensors of the networks that will load the checkpoint."""
-        width, new = self.llava.text_config.hidden_size, self.architecture.image_tokens + 3
-        with torch.device("meta"), quiet_loading():
-            networks: dict[str, Any] = {
-                "qformer": QFormer(self.architecture, width),
-                "interaction": Interaction(self.architecture),
-            }
-            llava = LlavaForConditionalGeneration(self.llava)
-            unet = UNet2DConditionModel.from_config(self.unet_config)
-        own = {f"{part}.{name}": each for part, net in networks.items() for name, each in _shapes(net).items()}
-        mllm = {name: shape for name, shape in _shapes(llava).items() if "multi_modal_projector.linear_2" not in name}
-        return {
-            "mllm": mllm,
-            "smartedit": {**own, "new_inputs": (new, width), "new_outputs": (new, width)},
-            "adapter": adapter_shapes(self.plan, self.llava.text_config.num_hidden_layers),
-            "unet": _shapes(unet),
-        }
 
     def write(self, folder: Path) -> None:
         """Write the checkpoint, comparing on the way."""
@@ -169,11 +152,10 @@ class _Converter:
         tensors, sizes = self._makers("mllm")
         width = self.llava.text_config.hidden_size
         # LLaVA-1.1 projects by one layer and transformers by two, of which the second shall change nothing.
-        second = "model.multi_modal_projector.linear_2"
         like = self._read(self.plan.parts["mllm"]["lm_head.weight"][0]).dtype
-        tensors[f"{second}.weight"] = lambda: torch.eye(width, dtype=like)
-        tensors[f"{second}.bias"] = lambda: torch.zeros(width, dtype=like)
-        sizes |= {f"{second}.weight": bytes_of((width, width), 4), f"{second}.bias": bytes_of((width,), 4)}
+        tensors[f"{_SECOND}weight"] = lambda: torch.eye(width, dtype=like)
+        tensors[f"{_SECOND}bias"] = lambda: torch.zeros(width, dtype=like)
+        sizes |= {f"{_SECOND}weight": bytes_of((width, width), 4), f"{_SECOND}bias": bytes_of((width,), 4)}
         self.report(f"comparing and writing {len(tensors)} tensors of the language model")
         with quiet_loading():
             write_pieces(folder, tensors, sizes)
@@ -222,6 +204,31 @@ class _Converter:
         tensor = self.files[origin.source].read(origin.name)
         rows = {"all": slice(None), "old": slice(self.old), "new": slice(self.old, None)}[origin.rows]
         return tensor if origin.rows == "all" else tensor[rows]
+
+
+def network_shapes(
+    plan: Plan, architecture: SmartEditArchitecture, llava: Any, unet: dict[str, Any]
+) -> dict[Part, dict[str, tuple[int, ...]]]:
+    """Shapes of all tensors of the networks that will load a checkpoint, by folder.
+
+    Args:
+        plan: tells which matrices of the language model LoRA adapts.
+        architecture: sizes of QFormer and interaction.
+        llava: configuration of the language model.
+        unet: configuration of the UNet.
+    """
+    width, new = llava.text_config.hidden_size, architecture.image_tokens + 3
+    with torch.device("meta"), quiet_loading():
+        between: dict[str, Any] = {"qformer": QFormer(architecture, width), "interaction": Interaction(architecture)}
+        mllm, painter = LlavaForConditionalGeneration(llava), UNet2DConditionModel.from_config(unet)
+    own = {f"{part}.{name}": each for part, net in between.items() for name, each in _shapes(net).items()}
+    return {
+        # The second layer of the projector is made, since LLaVA-1.1 has one.
+        "mllm": {name: shape for name, shape in _shapes(mllm).items() if not name.startswith(_SECOND)},
+        "smartedit": {**own, "new_inputs": (new, width), "new_outputs": (new, width)},
+        "adapter": adapter_shapes(plan, llava.text_config.num_hidden_layers),
+        "unet": _shapes(painter),
+    }
 
 
 def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
@@ -278,7 +285,17 @@ def _read_unet_config(base: str, config: BackboneConfig) -> dict[str, Any]:
     return {**dict(stored), "in_channels": 2 * int(stored.get("out_channels", 4))}
 
 
-def _read_llava_config(folder: Path, vision: Any, rows: int) -> Any:
+def read_llava_config(folder: Path, vision: Any, rows: int) -> Any:
+    """Configuration in transformers' form of a LLaVA of LLaMA layout.
+
+    Args:
+        folder: of the LLaVA.
+        vision: configuration of its CLIP.
+        rows: of old tokens.
+
+    Raises:
+        ModelError: if there is none, or its head is its embedding.
+    """
     stored: Mapping[str, Any] = read_json(folder / "config.json", hint="fetch the whole LLaVA", error=ModelError)
     known = set(LlamaConfig().to_dict()) | {"rope_theta", "rope_scaling"}
     sizes: dict[str, Any] = {name: each for name, each in stored.items() if name in known} | {"vocab_size": rows}

@@ -11,18 +11,22 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from maskedit.editors.core.architectures import INSTRUCT_PIX2PIX
 from maskedit.editors.core.checkpoint import BackboneConfig, load_preset
 from maskedit.editors.core.errors import InputError, ModelError
-from maskedit.editors.smartedit.convert import convert_smartedit
+from maskedit.editors.smartedit.architecture import SmartEditArchitecture
+from maskedit.editors.smartedit.convert import convert_smartedit, network_shapes, read_llava_config
+from maskedit.editors.smartedit.convert_plan import check_plan, count_rows, make_plan, read_architecture
 from maskedit.editors.smartedit.convert_release import SmartEditConversion
 from maskedit.editors.smartedit.files import load_smartedit
 
 CPU = BackboneConfig(device="cpu", offline=True)
 
 
-def load_publisher() -> Any:
-    name = "published_files"
+def load_beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -33,7 +37,7 @@ def load_publisher() -> Any:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_publisher().publish(tmp_path_factory.mktemp("published"))
+    return load_beside("published_files").publish(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,28 @@ def test_rounded_copies_pass_and_the_base_is_kept_as_it_is(published: Any, tmp_p
     assert torch.equal(weights[f"model.language_model.{layer}"], source)
     # What was trained is written with all bits.
     assert load_file(converted / "smartedit" / "model.safetensors")["new_inputs"].dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["7B", "13B"])
+def test_published_files_of_full_size_fill_the_full_networks(size: str, tmp_path: Path) -> None:
+    names = load_beside("test_convert_names")
+    width, layers, inner = names.SIZES[size]
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers, "vocab_size": 32003}
+    sizes |= {"num_attention_heads": width // 128, "mm_vision_select_layer": -2, "torch_dtype": "float16"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava", "pad_token_id": 0, **sizes}))
+    layer = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    vision = CLIPVisionConfig(**layer, patch_size=14)
+    with torch.device("meta"):
+        clip = names.shapes_of(CLIPVisionModel(vision).state_dict())
+    shapes = {"clip": clip, **names.published(width, layers, inner)}
+    architecture = read_architecture(shapes, SmartEditArchitecture())
+    assert architecture == SmartEditArchitecture()
+    old = count_rows(shapes, architecture)
+    llava = read_llava_config(tmp_path, vision, old)
+    assert (old, llava.text_config.vocab_size, llava.vision_feature_layer) == (32000, 32000, -2)
+    plan = make_plan(shapes, old)
+    check_plan(plan, network_shapes(plan, architecture, llava, INSTRUCT_PIX2PIX.unet))
 
 
 def test_without_an_interaction_module(published: Any, tmp_path: Path) -> None:
