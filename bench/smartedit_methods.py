@@ -21,11 +21,13 @@ from ..editors import (
     EditorConfig,
     ModelError,
     fingerprint_checkpoint,
+    fingerprint_mllm,
     fingerprint_tool,
     locate_checkpoint,
     name_of,
     named_tools,
     require_models,
+    require_smartedit,
 )
 from .smartedit_options import METHODS, SmartEditBenchConfig, SmartEditMethod
 
@@ -68,6 +70,7 @@ class ReadingMethod:
             # How many pictures run at once changes nothing, and what is measured is the model's own picture.
             "options": replace(self.config, chunk=None, keep_outside="paper"),
             "checkpoint": fingerprint_checkpoint(own, self.kind),
+            "language model": fingerprint_mllm(own) if self.kind == "smartedit" else "",
             "tools": {tool.role: fingerprint_tool(tool, model_dir=own.model_dir) for tool in tools},
         }
 
@@ -118,17 +121,21 @@ def _find_method(name: SmartEditMethod, checkpoint: BackboneConfig, config: Smar
     method = ReadingMethod(name=name, config=editor, checkpoint=checkpoint)
     hint = f"pass {_FLAG} FOLDER, or leave" if name == "smartedit" else "or leave"
     try:
-        if name == "smartedit":
-            _require_reader(locate_checkpoint(checkpoint, "smartedit"))
-        require_models(editor, checkpoint, method.kind)
+        _require(method)
     except ModelError as error:
         raise ModelError(f"{error}; {hint} {name} out of --methods") from error
     return method
 
 
-def _require_reader(location: Path | str) -> None:
-    if isinstance(location, Path) and not _is_smartedit(location):
-        raise ModelError(f"expected a SmartEdit checkpoint, found no smartedit/config.json in {location}")
+def _require(method: ReadingMethod) -> None:
+    """Refuse a method whose checkpoint or whose tools could not be loaded; nothing is loaded to find that out."""
+    assert method.config is not None, "what is only shown needs no checkpoint"
+    if method.kind == "smartedit":
+        location = locate_checkpoint(method.checkpoint, method.kind)
+        if isinstance(location, Path) and not _is_smartedit(location):
+            raise ModelError(f"expected a SmartEdit checkpoint, found no smartedit/config.json in {location}")
+        require_smartedit(method.checkpoint)
+    require_models(method.config, method.checkpoint, method.kind)
 
 
 def _is_smartedit(location: Path) -> bool:
@@ -143,7 +150,7 @@ def _find_variant(text: str, checkpoint: BackboneConfig, config: SmartEditBenchC
         raise ModelError(f"expected --variants NAME=FOLDER with a checkpoint folder, found none at {folder!r}")
     editor = config.smartedit if _is_smartedit(location) else config.ip2p
     method = ReadingMethod(name=name, config=editor, checkpoint=own)
-    require_models(editor, own, method.kind)
+    _require(method)
     return method
 
 

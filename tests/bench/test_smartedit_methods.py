@@ -1,5 +1,6 @@
 """Which methods are measured on which checkpoints, and what is said where one is not there."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,18 @@ def test_settings_are_what_decides(ip2p_folder: Path) -> None:
     assert replace(ip2p, config=IP2PConfig(steps=7)).settings() != ip2p.settings()
     elsewhere = BackboneConfig(model=str(ip2p_folder), device="cpu")
     assert replace(ip2p, checkpoint=elsewhere).settings() != ip2p.settings()
+
+
+def test_the_language_model_is_part_of_what_decides(smartedit_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(smartedit_checkpoint, tmp_path / "mine")
+    config = SmartEditBenchConfig(methods=("ip2p",), variants=(f"mine={tmp_path / 'mine'}",))
+    ip2p, mine = list_methods(EMBEDDED, config)[0]
+    before = mine.settings()
+    assert (ip2p.settings()["language model"], before["language model"]) == ("", mine.settings()["language model"])
+    assert before["language model"]
+    (tmp_path / "mine" / "adapter" / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"no adapter/adapter_config\.json in"):
+        list_methods(EMBEDDED, config)
 
 
 def test_one_checkpoint_is_held_at_a_time(ip2p_folder: Path, sd_folder: Path) -> None:
