@@ -33,7 +33,8 @@ class _Entry:
     name: str
     about: str
     parts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Its stages as commands of their own, by the word that follows the command's: names of their classes."""
+    """Its stages as commands of their own, by the word that follows the command's: names of their classes, behind that
+    of their module where it is another one."""
 
 
 COMMANDS = {
@@ -59,7 +60,12 @@ COMMANDS = {
     ),
     "demo": _Entry(module="demo", name="DemoCommand", about="Edit pictures, a scene and a clip of blocks; a report."),
     "bench": _Entry(module="bench", name="BenchCommand", about="Measure editors against exact truth, or their speed."),
-    "train": _Entry(module="train", name="TrainCommand", about="Train the small model set that is part of maskedit."),
+    "train": _Entry(
+        module="train",
+        name="TrainCommand",
+        about="Train the small model set that is part of maskedit, or SmartEdit.",
+        parts={"smartedit": "train_smartedit.SmartEditTrainCommand"},
+    ),
     "convert": _Entry(
         module="convert", name="ConvertCommand", about="Turn published SmartEdit weights into a checkpoint."
     ),
@@ -98,7 +104,8 @@ def parse(argv: Sequence[str]) -> Any:
 
 def _load(module_name: str, name: str, argv: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     """The class of a command and, if a preset is asked for, where its flags start from."""
-    module = import_module(f".{module_name}", __package__)
+    elsewhere, _, name = name.rpartition(".")
+    module = import_module(f".{elsewhere or module_name}", __package__)
     kind, preset = getattr(module, name), _value_of("--preset", argv)
     if preset is not None and hasattr(kind, "from_preset"):
         return kind, {"default": kind.from_preset(preset)}

@@ -19,8 +19,12 @@ from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_INIT as PAPER_INSTR
 from .paper_instructbrush import PAPER_INSTRUCTBRUSH_WITHOUT_TIME as PAPER_INSTRUCTBRUSH_WITHOUT_TIME
 from .paper_instructedit import PAPER_INSTRUCTEDIT as PAPER_INSTRUCTEDIT
 from .paper_ip2p import PAPER_IP2P as PAPER_IP2P
+from .paper_smartedit_stage1 import PAPER_SMARTEDIT_STAGE1 as PAPER_SMARTEDIT_STAGE1
+from .paper_smartedit_stage2 import PAPER_SMARTEDIT_STAGE2A as PAPER_SMARTEDIT_STAGE2A
+from .paper_smartedit_stage2 import PAPER_SMARTEDIT_STAGE2B as PAPER_SMARTEDIT_STAGE2B
 from .paper_visii import PAPER_VISII as PAPER_VISII
 from .preset import EditPreset as EditPreset
+from .smartedit_preset import SmartEditPreset as SmartEditPreset
 
 PresetName = Literal[
     "embedded-foi",
@@ -69,3 +73,12 @@ BRUSH_PRESETS: dict[BrushPresetName, BrushPreset] = {
     "paper-visii": PAPER_VISII,
 }
 """Presets of learning by the name the command line uses."""
+
+SmartEditPresetName = Literal["paper-smartedit-stage1", "paper-smartedit-stage2a", "paper-smartedit-stage2b"]
+
+SMARTEDIT_PRESETS: dict[SmartEditPresetName, SmartEditPreset] = {
+    "paper-smartedit-stage1": PAPER_SMARTEDIT_STAGE1,
+    "paper-smartedit-stage2a": PAPER_SMARTEDIT_STAGE2A,
+    "paper-smartedit-stage2b": PAPER_SMARTEDIT_STAGE2B,
+}
+"""Presets of training SmartEdit by the name the command line uses."""

@@ -113,6 +113,7 @@ from .smartedit.places import fingerprint_mllm as fingerprint_mllm
 from .smartedit.places import require_smartedit as require_smartedit
 from .smartedit.recipe import SmartEditRecipe as SmartEditRecipe
 from .smartedit.recipe import SmartEditRun as SmartEditRun
+from .smartedit.recipe import SmartEditStage as SmartEditStage
 from .smartedit.samples import Mixture as Mixture
 from .smartedit.samples import Sample as Sample
 from .smartedit.samples import SampleSource as SampleSource
@@ -165,9 +166,11 @@ if TYPE_CHECKING:
     from .smartedit.files import begin_smartedit as begin_smartedit
     from .smartedit.files import load_smartedit as load_smartedit
     from .smartedit.files import save_smartedit as save_smartedit
+    from .smartedit.learning import SmartEditProgress as SmartEditProgress
     from .smartedit.learning import learn_smartedit as learn_smartedit
     from .smartedit.mllm import LoraOptions as LoraOptions
     from .smartedit.model import SmartEditModel as SmartEditModel
+    from .smartedit.team import AcceleratedTeam as AcceleratedTeam
     from .visii import Visii as Visii
 
 _LAZY = {
@@ -218,9 +221,11 @@ _LAZY = {
     "begin_smartedit": ".smartedit.files",
     "load_smartedit": ".smartedit.files",
     "save_smartedit": ".smartedit.files",
+    "SmartEditProgress": ".smartedit.learning",
     "learn_smartedit": ".smartedit.learning",
     "LoraOptions": ".smartedit.mllm",
     "SmartEditModel": ".smartedit.model",
+    "AcceleratedTeam": ".smartedit.team",
     "Visii": ".visii",
 }
 

@@ -6,14 +6,14 @@ processes, meets the same samples in the same steps.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..core.errors import InputError
+from ..core.errors import InputError, MaskeditError
 from ..core.images import resize_image
 from .samples import Sample
 
@@ -74,15 +74,22 @@ def _fit(picture: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
     return resize_image(picture[None], size, size)[0].clamp(0, 1)
 
 
-class _Steps(Dataset[tuple[Numbered, ...]]):
+_Step: TypeAlias = "tuple[Numbered, ...] | MaskeditError"
+"""The samples of a step, or why they cannot be read: a worker's own report would be many lines of its innards."""
+
+
+class _Steps(Dataset[_Step]):
     """What one process learns from in each step."""
 
     def __init__(self, mixture: Drawing, *, batch: int, share: range, size: int) -> None:
         self._mixture, self._batch, self._share, self._size = mixture, batch, share, size
 
-    def __getitem__(self, index: int) -> tuple[Numbered, ...]:
+    def __getitem__(self, index: int) -> _Step:
         numbers = [index * self._batch + row for row in self._share]
-        return tuple(Numbered(number=n, sample=fit_sample(self._mixture.draw(n), self._size)) for n in numbers)
+        try:
+            return tuple(Numbered(number=n, sample=fit_sample(self._mixture.draw(n), self._size)) for n in numbers)
+        except MaskeditError as error:
+            return error
 
 
 class StepReader:
@@ -107,17 +114,24 @@ class StepReader:
         """
         self._dataset = _Steps(mixture, batch=batch, share=share_of(batch, index, count), size=size)
         self._steps, self._workers = steps, workers
-        self._ahead: Iterator[tuple[Numbered, ...]] | None = None
+        self._ahead: Iterator[_Step] | None = None
         self._next = -1
 
     def read(self, step: int) -> tuple[Numbered, ...]:
-        """This process's samples of a step; cheapest in order."""
+        """This process's samples of a step; cheapest in order.
+
+        Raises:
+            InputError: if one cannot be read.
+        """
         if self._ahead is None or step != self._next:
             self._ahead = self._begin(step)
         self._next = step + 1
-        return next(self._ahead)
+        samples = next(self._ahead)
+        if isinstance(samples, MaskeditError):
+            raise samples
+        return samples
 
-    def _begin(self, step: int) -> Iterator[tuple[Numbered, ...]]:
+    def _begin(self, step: int) -> Iterator[_Step]:
         if not self._workers:
             return (self._dataset[each] for each in range(step, self._steps))
         loader = DataLoader(
@@ -126,9 +140,13 @@ class StepReader:
             sampler=range(step, self._steps),
             num_workers=self._workers,
             worker_init_fn=_one_thread,
-            collate_fn=tuple,
+            collate_fn=_as_it_is,
         )
         return iter(loader)
+
+
+def _as_it_is(step: Any) -> Any:
+    return step
 
 
 def _one_thread(_worker: int) -> None:

@@ -5,9 +5,13 @@ The defaults are those of the published second stage (SmartEdit, arXiv 2312.0673
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..core.optimize import OptimizeConfig
+
+SmartEditStage: TypeAlias = Literal["1", "2a", "2b"]
+"""What is trained: 1 = QFormer and new tokens, on captions; 2a = the UNet and LoRA too, on edits and talks; 2b = BIM
+too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,18 @@ def test_workers_read_what_is_read_without_them() -> None:
                 assert torch.equal(one.sample.image, other.sample.image)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_read_is_one_line(workers: int) -> None:
+    class Broken:
+        def draw(self, number: int) -> Sample:
+            raise InputError(f"cannot read picture {number}")
+
+    one = StepReader(Broken(), batch=6, size=8, steps=5, workers=workers)
+    with pytest.raises(InputError, match="^cannot read picture 12$"):
+        one.read(2)
+
+
 def test_pictures_are_squashed_to_a_square_and_stay_colours() -> None:
     image = torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(0)).round()
     fitted = fit_sample(Sample(text="a", image=image, target=1 - image), 16)
