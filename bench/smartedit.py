@@ -26,16 +26,16 @@ Ablations of the data, 7B, PSNR and Ins-align: edits 17.568 .201 | 22.400 .233; 
 
 Which is comparable with which:
 
-- `psnr`, `ssim`, `lpips` and `clip` over all 219 pictures of Reason-Edit with `--clip openai/clip-vit-large-patch14`,
-  and nothing else, stand beside the paper's columns; noise differs, because the published run draws a new seed for
-  every picture, and so does the frame of pictures that are not square, which it squashes.
+- `psnr`, `ssim`, `lpips` and `clip` over all 219 pictures of Reason-Edit with `--clip openai/clip-vit-large-patch14`
+  and `--smartedit.size 256`, and nothing else, stand beside the paper's columns. The published run draws noise and
+  wording anew for every picture and squashes what is not square; here both are fixed, and the frame is kept.
 - `strict_` columns are ours: never beside the paper's, nor beside those of mode smartedit.
 - Ins-align is what four people say. It is not computed; `followed` takes its place where the truth is known, and is no
   estimate of it.
 - Figures of the blocks world compare methods there. The embedded InstructPix2Pix did not learn from these pairs, unlike
   the paper's; one that did is a variant.
 - `psnr_outside` is against the autoencoder's round trip and spares what truly changes; `psnr` is against the source
-  and spares the silhouettes alone, so shadows and the codec's blur cost every method, the row `truth` included.
+  and spares the silhouettes alone, so shadows cost every row, `truth` included, and the codec's blur all that edit.
 """
 
 from pathlib import Path
