@@ -49,7 +49,7 @@ def mixture() -> Mixture:
 
 
 def recipe(**more: Any) -> SmartEditRecipe:
-    usual = {"steps": STEPS, "batch": 4, "micro_batch": 2, "learning_rate": 1e-3, "size": SIZE, "dropout": False}
+    usual = {"steps": STEPS, "batch": 4, "micro_batch": 2, "learning_rate": 1e-4, "size": SIZE, "dropout": False}
     return SmartEditRecipe(**usual | more)
 
 
@@ -74,11 +74,36 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def assert_same(first: Path, second: Path, **tolerance: float) -> None:
+def assert_same(first: Path, second: Path) -> None:
     ours, theirs = weights(first), weights(second)
     assert set(ours) == set(theirs)
-    for name, each in ours.items():
-        torch.testing.assert_close(theirs[name], each, msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+    assert not [name for name, each in ours.items() if not torch.equal(theirs[name], each)]
+
+
+def assert_alike(first: Path, second: Path) -> None:
+    """The same but for the order of sums.
+
+    Adam divides a gradient by its own size, and some of these are hardly more than what rounding leaves, so parts are
+    looked at as a whole.
+    """
+    ours, theirs = weights(first), weights(second)
+    assert set(ours) == set(theirs)
+    for part in ("qformer", "interaction", "mllm", "unet"):
+        for kind, most in (("exp_avg", 0.01), ("value", 0.0), ("average", 0.0)):
+            names = [name for name in ours if name.startswith(f"{kind}.{part}.")]
+            distance, size, count = (
+                torch.stack([each.square().sum() for each in tensors]).sum().sqrt()
+                for tensors in (
+                    [ours[name] - theirs[name] for name in names],
+                    [ours[name] for name in names],
+                    [torch.ones_like(ours[name]) for name in names],
+                )
+            )
+            # Weights may be apart by a fraction of the way that each of them could have gone.
+            assert distance <= most * size + 2e-5 * count * (kind != "exp_avg"), f"{kind} {part}"
+    for one, other in zip(log_of(first), log_of(second), strict=True):
+        for name in ("loss", "talk", "diffusion"):
+            assert other[name] == pytest.approx(one[name], rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +171,7 @@ def test_a_run_writes_a_log_and_a_checkpoint_that_loads(start: Path, unbroken: P
     assert any(".lora_B" in name for name in changed)
 
 
+@pytest.mark.slow
 def test_slices_make_the_same_run(start: Path, unbroken: Path, tmp_path: Path) -> None:
     steps, times = list[int](), 0
     while not steps or steps[-1] < STEPS:
@@ -155,10 +181,11 @@ def test_slices_make_the_same_run(start: Path, unbroken: Path, tmp_path: Path) -
         assert times < 20
     assert steps[0] == 0
     assert len(steps) > 2
-    assert_same(unbroken, tmp_path, rtol=0, atol=0)
+    assert_same(unbroken, tmp_path)
     assert [line["step"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_goes_on_from_its_last_state(start: Path, unbroken: Path, tmp_path: Path) -> None:
     def stop(progress: SmartEditProgress) -> None:
         if progress.step == 3:
@@ -170,16 +197,18 @@ def test_a_run_that_is_interrupted_goes_on_from_its_last_state(start: Path, unbr
     assert not (tmp_path / "checkpoint").exists()
     assert learn(start, tmp_path, run=run(save_every=2)) == STEPS
     assert [line["step"] for line in log_of(tmp_path)] == [1, 2, 3, 4]
-    assert_same(unbroken, tmp_path, rtol=0, atol=0)
+    assert_same(unbroken, tmp_path)
 
 
+@pytest.mark.slow
 def test_micro_batches_workers_and_saved_memory_change_the_last_digits_only(
     start: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     learn(start, tmp_path, recipe(micro_batch=3), run=run(workers=1, checkpointing=True))
-    assert_same(unbroken, tmp_path, rtol=1e-3, atol=1e-4)
+    assert_alike(unbroken, tmp_path)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_written_on_the_way_at_unchanged_rates(start: Path, tmp_path: Path) -> None:
     settings = recipe(schedule="cosine", warmup_share=0.5)
     seen = list[bool]()
@@ -192,7 +221,7 @@ def test_checkpoints_are_written_on_the_way_at_unchanged_rates(start: Path, tmp_
         report=lambda progress: seen.append((tmp_path / "two" / "checkpoint").exists()),
     )
     assert seen == [False, False, True, True]
-    assert_same(tmp_path / "one", tmp_path / "two", rtol=0, atol=0)
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 def test_averaged_weights_are_what_is_written(start: Path, tmp_path: Path) -> None:
@@ -307,10 +336,7 @@ def test_two_processes_learn_what_one_learns(
 ) -> None:
     launched += launch(start, tmp_path, 2)
     assert [each.wait(300) for each in launched] == [0, 0]
-    assert_same(unbroken, tmp_path, rtol=1e-3, atol=1e-4)
-    for ours, theirs in zip(log_of(unbroken), log_of(tmp_path), strict=True):
-        for name in ("loss", "talk", "diffusion"):
-            assert theirs[name] == pytest.approx(ours[name], rel=1e-4)
+    assert_alike(unbroken, tmp_path)
 
 
 @pytest.mark.slow
@@ -326,4 +352,4 @@ def test_a_run_that_is_killed_ends_the_same(
     launched[0].send_signal(signal.SIGKILL)
     launched[0].wait()
     assert learn(start, tmp_path) == STEPS
-    assert_same(unbroken, tmp_path, rtol=0, atol=0)
+    assert_same(unbroken, tmp_path)
