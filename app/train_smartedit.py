@@ -58,12 +58,12 @@ class SmartEditTrainCommand:
     1), instructpix2pix, magicbrush, cocostuff, refcoco, grefcoco, reasonseg, llava and synthetic."""
     folder: Path = Path("smartedit")
     """Where state, log and checkpoint are kept; give the same folder to go on."""
-    start: Path | None = None
+    start_from: Path | None = None
     """SmartEdit checkpoint to start from, such as that of the stage before; None = from --mllm and --base."""
     mllm: str | None = None
-    """LLaVA to begin with, a folder or a hub id in transformers layout; not with --start, which has one."""
+    """LLaVA to begin with, a folder or a hub id in transformers layout; not with --start-from, which has one."""
     base: str | None = None
-    """InstructPix2Pix checkpoint with the UNet that learns, a folder or a hub id; None = that of --start, or the
+    """InstructPix2Pix checkpoint with the UNet that learns, a folder or a hub id; None = that of --start-from, or the
     published one."""
     shares: dict[str, float] = field(default_factory=dict[str, float])
     """How often each set is drawn from, in proportion: `--shares magicbrush 1 llava 0.5`; empty = as published."""
@@ -84,7 +84,7 @@ class SmartEditTrainCommand:
     lora_alpha: int = 16
     """A new LoRA is scaled by this over the rank; the paper says 27."""
     architecture: SmartEditArchitecture = field(default_factory=SmartEditArchitecture)
-    """Sizes of what is new between the language model and the UNet; not read with --start."""
+    """Sizes of what is new between the language model and the UNet; not read with --start-from."""
     model_dir: Path | None = None
     """Folder with local copies of checkpoints, looked up before the hub."""
     offline: bool = False
@@ -124,14 +124,16 @@ class SmartEditTrainCommand:
 
     def _check(self) -> None:
         """Refuse what cannot be trained before anything is loaded."""
-        if (self.start is None) == (self.mllm is None):
-            raise InputError("expected a LLaVA to begin with or a checkpoint to start from: pass --mllm or --start")
+        if (self.start_from is None) == (self.mllm is None):
+            raise InputError(
+                "expected a LLaVA to begin with or a checkpoint to start from: pass --mllm or --start-from"
+            )
         if self.minutes is not None and self.minutes <= 0:
             raise InputError(f"--minutes must be above 0, got {self.minutes:g}")
         if self.device not in ("auto", "cpu"):
             raise InputError(f"expected --device auto or cpu, got {self.device!r}: the launcher chooses devices")
-        if self.start is not None and not (self.start / "smartedit" / "config.json").is_file():
-            raise InputError(f"expected a SmartEdit checkpoint at {self.start}, found none: correct --start")
+        if self.start_from is not None and not (self.start_from / "smartedit" / "config.json").is_file():
+            raise InputError(f"expected a SmartEdit checkpoint at {self.start_from}, found none: correct --start-from")
         check_output(self.folder, flag="--folder")
 
     def _open(self) -> dict[str, SampleSource]:
@@ -198,7 +200,7 @@ class SmartEditTrainCommand:
     @property
     def _base_config(self) -> BackboneConfig:
         """The checkpoint whose UNet learns."""
-        unnamed = None if self.start is None else str(self.start)
+        unnamed = None if self.start_from is None else str(self.start_from)
         return BackboneConfig(
             model=self.base or unnamed or PUBLISHED["instruct-pix2pix"],
             model_dir=self.model_dir,
@@ -208,7 +210,7 @@ class SmartEditTrainCommand:
 
     @property
     def _base_kind(self) -> CheckpointKind:
-        return "smartedit" if self.base is None and self.start is not None else "instruct-pix2pix"
+        return "smartedit" if self.base is None and self.start_from is not None else "instruct-pix2pix"
 
     def _load(self, device: str) -> "tuple[SmartEditModel, Backbone, str]":
         """The networks, and how the new checkpoint names the one that it builds on."""
@@ -220,8 +222,8 @@ class SmartEditTrainCommand:
         backbone = Backbone.load(config, kind)
         backbone.require(kind, "the training of SmartEdit")
         place, bits = self.mllm_device, self.quantize
-        if self.start is not None:
-            model = load_smartedit(self.start, config, mllm_device=place, quantize=bits)
+        if self.start_from is not None:
+            model = load_smartedit(self.start_from, config, mllm_device=place, quantize=bits)
         else:
             # What begins at random is the same in every process and in every run.
             with torch.random.fork_rng():
@@ -243,10 +245,10 @@ class SmartEditTrainCommand:
 
     def _identity(self, sources: dict[str, SampleSource], shares: dict[str, float]) -> str:
         """Of data and starting weights: what tells this run from others beside its recipe."""
-        if self.start is None:
+        if self.start_from is None:
             start = [self.mllm, asdict(self.architecture), self.lora_rank, self.lora_alpha]
         else:
-            start = fingerprint_checkpoint(BackboneConfig(model=str(self.start)), "smartedit")
+            start = fingerprint_checkpoint(BackboneConfig(model=str(self.start_from)), "smartedit")
         base = fingerprint_checkpoint(self._base_config, self._base_kind)
         sizes = {name: len(source) for name, source in sources.items()}
         return json.dumps([start, base, sizes, shares], sort_keys=True)

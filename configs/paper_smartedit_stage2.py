@@ -1,10 +1,11 @@
 """SmartEdit's second stage as published (arXiv 2312.06739), section 5.1 and the authors' code: first without BIM.
 
 Command:   accelerate launch --num_processes 8 -m maskedit.app train smartedit --preset paper-smartedit-stage2a
-           --start STAGE1/checkpoint --base INSTRUCTDIFFUSION --folder STAGE2A --data instructpix2pix IP2P
+           --start-from STAGE1/checkpoint --base INSTRUCTDIFFUSION --folder STAGE2A --data instructpix2pix IP2P
            magicbrush MAGICBRUSH cocostuff COCO refcoco REFCOCO grefcoco GREFCOCO reasonseg REASONSEG llava LLAVA
            synthetic SYNTHETIC
-           then the same with --preset paper-smartedit-stage2b --start STAGE2A/checkpoint --folder STAGE2B, no --base
+           then the same with --preset paper-smartedit-stage2b --start-from STAGE2A/checkpoint --folder STAGE2B and
+           without --base
 Hardware:  8 GPUs, first with 4 and then with 2 samples at once; not run here.
 Minutes:   not published and not measured here.
 Scores:    the paper reports for 7B on Reason-Edit, understanding and reasoning: PSNR 22.049 and 25.258, SSIM 0.731 and

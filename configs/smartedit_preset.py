@@ -14,7 +14,7 @@ class SmartEditPreset:
     recipe: SmartEditRecipe
     """How it is trained."""
     base: str | None = None
-    """Checkpoint with the UNet that learns; None = that of --start."""
+    """Checkpoint with the UNet that learns; None = that of --start-from."""
     lora_rank: int = 8
     """Rank of LoRA; the paper says 16, the released weights have 8."""
     lora_alpha: int = 16

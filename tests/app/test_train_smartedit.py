@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +82,14 @@ def test_every_stage_starts_from_the_one_before(
         "--folder",
         tmp_path / "2a",
         *FEW,
-        "--start",
+        "--start-from",
         tmp_path / "1" / "checkpoint",
     )
     assert done.code == 0, done.err
     assert "magicbrush" in done.out
     assert "not there: instructpix2pix" in done.out
     second = ["train", "smartedit", "--stage", "2b", *sets, "--folder", tmp_path / "2b", *FEW]
-    done = call(*second, "--start", tmp_path / "2a" / "checkpoint", "--shares", "magicbrush", 1, "llava", 1)
+    done = call(*second, "--start-from", tmp_path / "2a" / "checkpoint", "--shares", "magicbrush", 1, "llava", 1)
     assert done.code == 0, done.err
     assert "'magicbrush': 1.0" in done.out
 
@@ -98,7 +100,7 @@ def test_every_stage_starts_from_the_one_before(
     model = ["--editor", "smartedit", "--model", tmp_path / "2b" / "checkpoint"]
     assert call("edit", pictures[0], *model, "--instruction", "make it red", *few).code == 0
 
-    done = call(*second, "--start", tmp_path / "1" / "checkpoint", "--shares", "magicbrush", 1, "llava", 1)
+    done = call(*second, "--start-from", tmp_path / "1" / "checkpoint", "--shares", "magicbrush", 1, "llava", 1)
     assert done.code == 2
     assert "belongs to another run" in done.err
 
@@ -106,12 +108,12 @@ def test_every_stage_starts_from_the_one_before(
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--stage", "2a"], "pass --mllm or --start"),
-        (["--stage", "2a", "--mllm", "a", "--start", "b"], "pass --mllm or --start"),
+        (["--stage", "2a"], "pass --mllm or --start-from"),
+        (["--stage", "2a", "--mllm", "a", "--start-from", "b"], "pass --mllm or --start-from"),
         (["--stage", "1", "--mllm", "a"], "stage 1 learns from captions (cc12m), got magicbrush"),
         (["--stage", "2a", "--mllm", "a", "--minutes", "0"], "--minutes must be above 0"),
         (["--stage", "2a", "--mllm", "a", "--device", "tpu"], "expected --device auto or cpu, got 'tpu'"),
-        (["--stage", "2a", "--start", "nowhere"], "expected a SmartEdit checkpoint at nowhere, found none"),
+        (["--stage", "2a", "--start-from", "nowhere"], "expected a SmartEdit checkpoint at nowhere, found none"),
         (
             ["--stage", "2a", "--mllm", "a", "--shares", "coco", "1"],
             "--shares names 'coco', which --data does not have",
@@ -136,6 +138,17 @@ def test_presets_are_where_flags_start_from(call: Callable[..., Any]) -> None:
     assert "accelerate launch" in done.out
 
 
+@pytest.mark.parametrize("launcher", ["torch.distributed.run", "accelerate.commands.launch"])
+def test_no_launcher_takes_a_flag_for_one_of_its_own(call: Callable[..., Any], launcher: str) -> None:
+    module = import_module(launcher)
+    make = getattr(module, "get_args_parser", None) or module.launch_command_parser
+    # A flag that begins several of theirs is refused, even behind the name of the program.
+    theirs = [option for action in make()._actions for option in action.option_strings]
+    ours = set(re.findall(r"--[a-z][a-z0-9._-]*", call("train", "smartedit", "--help").out))
+    assert len(ours) > 40
+    assert not [flag for flag in ours if flag not in theirs and sum(each.startswith(flag) for each in theirs) > 1]
+
+
 @pytest.mark.slow
 def test_torchrun_starts_as_many_as_are_asked_for(
     sets: list[object], smartedit_checkpoint: Path, tmp_path: Path
@@ -145,7 +158,7 @@ def test_torchrun_starts_as_many_as_are_asked_for(
     sizes = load_file(smartedit_checkpoint / "smartedit" / "model.safetensors")["qformer.queries"].shape
     assert sizes[1] == 77
     done = subprocess.run(
-        [*launch, *map(str, words), "--start", str(smartedit_checkpoint)],
+        [*launch, *map(str, words), "--start-from", str(smartedit_checkpoint)],
         env=os.environ | {"ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
