@@ -66,7 +66,7 @@ class LlavaRecipe:
     """Share of pictures with a mirror, in [0, 1]."""
     optimize: OptimizeConfig = field(
         default_factory=lambda: OptimizeConfig(
-            steps=3000, learning_rate=1e-3, warmup_steps=100, weight_decay=0.02, ema_decay=0.995
+            steps=5000, learning_rate=1e-3, warmup_steps=100, weight_decay=0.02, ema_decay=0.995
         )
     )
 
