@@ -135,7 +135,7 @@ def render_reading(
             tensors = {"source": source, "target": target}
             for name in ("source", "target"):
                 latents = [backbone.encode(group.float() / 255, keep=False) for group in tensors[name].split(_GROUP)]
-                tensors[f"{name}_latents"] = torch.cat(latents).half().cpu()
+                tensors[f"{name}_latents"] = torch.cat(latents).cpu()
             metadata = {"texts": json.dumps([texts, plain]), "recipe": _fingerprint(recipe)}
             write_tensors(path, tensors, hint=DISK_HINT, metadata=metadata)
             report(f"rendered {sort} pairs {shard + 1}/{getattr(recipe, sort)}")
