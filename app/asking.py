@@ -3,7 +3,6 @@
 `AskCommand` holds the flags that `maskedit edit`, `mask` and `video` share, and makes of them what an editor takes.
 """
 
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -155,15 +154,22 @@ class AskCommand:
             return True
         return self.flags.shared.global_edit or any(_split_phrases(phrase) for phrase in self.phrase)
 
-    def load(self, options: EditorConfig) -> tuple[Editor, dict[str, Any]]:
-        """The editor on its checkpoint, and the checkpoint's settings for the record."""
-        from ..editors import make_editor
+    def load(self, options: EditorConfig, *, edits: bool = True) -> tuple[Editor, dict[str, Any]]:
+        """The editor on its checkpoint, and the checkpoint's settings for the record.
+
+        Args:
+            options: the editor's.
+            edits: whether it is to edit; a language model that takes part in edits alone is not loaded to find masks.
+        """
+        from ..editors import SmartEdit, make_editor
 
         kind = EDITORS[self.editor].kind
         refuse_what_cannot_run(self, options, has_masks=self.has_masks)
         backbone = load_backbone(self.checkpoint, kind)
-        with waiting("loading the language model") if kind == "smartedit" else nullcontext():
-            editor = make_editor(options, backbone, api_key=self.api_key)
+        editor = make_editor(options, backbone, api_key=self.api_key)
+        if edits and isinstance(editor, SmartEdit):
+            with waiting("loading the language model"):
+                editor.prepare()
         chosen = {"model": self.checkpoint.model_for(kind), "preset": asdict(backbone.preset)}
         settings = {
             "checkpoint": asdict(self.checkpoint) | chosen,

@@ -71,7 +71,7 @@ class MaskCommand(AskCommand):
         instructions, captions, options = self.instructions(), self.captions(), self.options
         pictures = check_pictures(self.images, self.output, ("_mask.png", "_overlay.png", ".json"))
         instructions, mask = assign_masks(instructions, paths, pictures)
-        editor, settings = self.load(options)
+        editor, settings = self.load(options, edits=False)
         tell = Teller()
 
         def find(group: Sequence[Picture]) -> None:

@@ -247,7 +247,7 @@ class VideoCommand(ClipEditCommand, ClipCommand):
     def _preview(self, run: VideoRun, clip: Path, places: Places, painted: FrameMask | None) -> None:
         from .video_preview import preview_edit
 
-        editor, _ = self.load(self.options)
+        editor, _ = self.load(self.options, edits=False)
         with waiting("fitting roughly"):
             found = preview_edit(
                 run,

@@ -45,17 +45,34 @@ class SmartEdit:
             model: a language model that is loaded; None = the checkpoint's.
 
         Raises:
-            ModelError: for a checkpoint whose UNet takes no condition picture, or whose language model is missing or
-                does not fit.
+            ModelError: for a checkpoint whose UNet takes no condition picture, or whose language model does not fit.
         """
         backbone.require("smartedit", "smartedit")
         self.backbone = backbone
         self.config = config or SmartEditConfig()
         self.tools = tools or SmartEditTools(backbone, self.config, model=model)
         own = self.tools if isinstance(self.tools, SmartEditTools) else None
+        self._reading = own or SmartEditTools(backbone, self.config, model=model)
         # What does not fit is refused now, not at the first edit.
-        self.reader: Reader = (own or SmartEditTools(backbone, self.config, model=model)).reader
+        self._reading.check()
         self.settings = resolve_run(self.config, backbone.preset.instruct, noise_level=1.0)
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads; its language model is loaded when it is first asked for, since masks are found without it.
+
+        Raises:
+            ModelError: if the language model is missing.
+        """
+        return self._reading.reader
+
+    def prepare(self) -> None:
+        """Load the language model now, not at the first edit.
+
+        Raises:
+            ModelError: if it is missing.
+        """
+        _ = self.reader
 
     def plan(self, request: EditRequest) -> EditRequest:
         """The request as it is: the model reads the instructions themselves."""

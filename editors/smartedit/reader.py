@@ -23,7 +23,8 @@ from ..parts.instruct_pass import MakeConditions
 from ..parts.language_options import LanguageConfig
 from ..parts.smartedit_options import SmartEditConfig
 from ..parts.tools import Tools
-from .files import load_smartedit
+from .architecture import SmartEditArchitecture
+from .files import load_smartedit, read_description
 from .model import Reading, SmartEditModel
 
 _READINGS = 1024
@@ -39,7 +40,7 @@ class Reader:
         Raises:
             ModelError: if the UNet reads contexts or features of another shape than the model makes.
         """
-        check_fit(model, backbone)
+        check_fit(model.architecture, backbone)
         self.model, self.backbone = model, backbone
         self.readings = 0
         """How often the language model really read."""
@@ -141,13 +142,17 @@ def lay_out_reading(
     )
 
 
-def check_fit(model: SmartEditModel, backbone: Backbone) -> None:
+def check_fit(made: SmartEditArchitecture, backbone: Backbone) -> None:
     """Refuse a UNet that cannot be told what a model reads.
+
+    Args:
+        made: sizes of the model.
+        backbone: whose UNet is told.
 
     Raises:
         ModelError: naming the first size that differs.
     """
-    made, unet = model.architecture, backbone.unet
+    unet = backbone.unet
     sizes = [
         ("columns of its context", made.context_width, int(unet.config.cross_attention_dim)),
         ("rows of its context", made.queries, int(backbone.tokenizer.model_max_length)),
@@ -175,6 +180,19 @@ class SmartEditTools(Tools):
         """
         super().__init__(backbone, language=LanguageConfig(), grounding=config.grounding)
         self._config, self._model = config, model
+
+    def check(self) -> None:
+        """Refuse a checkpoint that does not fit its UNet by its description; one on the hub is read when it is loaded.
+
+        Raises:
+            ModelError: if it is no SmartEdit, or naming the first size that differs.
+        """
+        if self._model is not None:
+            check_fit(self._model.architecture, self._backbone)
+            return
+        location = locate_checkpoint(self._backbone.origin, "smartedit")
+        if not isinstance(location, str):
+            check_fit(read_description(location)[0], self._backbone)
 
     @cached_property
     def reader(self) -> Reader:

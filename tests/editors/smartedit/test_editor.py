@@ -1,6 +1,7 @@
 """SmartEdit as an editor: InstructPix2Pix told by a language model."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -163,10 +164,29 @@ def test_a_phrase_confines_it_too(make: Make, pictures: Pictures, grounder: Any)
     assert editor.find_masks(EditRequest(image=pictures(), instructions=(RED,)))[0].min() == 1
 
 
-def test_finding_masks_reads_nothing(make: Make, pictures: Pictures) -> None:
-    editor = make()
-    editor.find_masks(EditRequest(image=pictures(), instructions=(RED,)))
-    assert editor.reader.readings == 0
+def test_finding_masks_loads_and_reads_nothing(smartedit_checkpoint: Path, tmp_path: Path, pictures: Pictures) -> None:
+    """A language model that could not be loaded is not missed before it reads."""
+    folder = shutil.copytree(smartedit_checkpoint, tmp_path / "own")
+    (folder / "mllm" / "model.safetensors").unlink()
+    backbone = Backbone.load(BackboneConfig(model=str(folder), device="cpu"), "smartedit")
+    editor = SmartEdit(backbone, SmartEditConfig(steps=1))
+    request = EditRequest(image=pictures(), instructions=(RED,))
+    assert editor.find_masks(request)[0].min() == 1
+    for read in (editor.prepare, lambda: editor.edit(request)):
+        with pytest.raises(ModelError, match="language model"):
+            read()
+
+
+def test_a_language_model_that_does_not_fit_is_refused_before_it_is_loaded(
+    smartedit_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(smartedit_checkpoint, tmp_path / "own")
+    (folder / "mllm" / "model.safetensors").unlink()
+    path = folder / "smartedit" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "queries": 7}))
+    backbone = Backbone.load(BackboneConfig(model=str(folder), device="cpu"), "smartedit")
+    with pytest.raises(ModelError, match="reads 77 rows of its context, and its language model gives 7"):
+        SmartEdit(backbone)
 
 
 def test_a_scene_is_read_from_its_photos_once(make: Make, pictures: Pictures) -> None:
