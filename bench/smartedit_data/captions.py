@@ -4,7 +4,6 @@ Read are the published `cc12m.tsv` (address, tab, caption; no heading), WebDatas
 each picture) and the same unpacked. Twelve million captions are told by where they lie, 8 or 16 bytes each.
 """
 
-import tarfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxtyping import Int64
 
 from ...editors import InputError, Sample, SampleSource
 from .layout import read_text
+from .shards import find_captions
 
 _CHUNK = 1 << 24
 _LAYOUT = "expected cc12m.tsv (address, tab, caption), or a folder with it, with shards *.tar or with *.txt"
@@ -80,13 +80,13 @@ class CaptionShards:
     """Captions as `.txt` members of WebDataset shards."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        """Find the captions in some shards; pictures are skipped, not read.
+        """Find the captions in some shards; pictures are skipped, not read, and what was found is kept.
 
         Raises:
             InputError: if a shard is damaged or holds no caption.
         """
         self._files = tuple(files)
-        found = [_text_members(file) for file in files]
+        found = [find_captions(file) for file in files]
         self._places = np.concatenate(found)
         self._before = np.concatenate([[0], np.cumsum([len(each) for each in found])])
 
@@ -150,15 +150,3 @@ def _line_starts(path: Path) -> Int64[np.ndarray, " lines_and_end"]:
         raise InputError(f"{path} is empty: {_LAYOUT}")
     starts = np.concatenate([np.zeros(1, np.int64), *breaks])
     return starts if starts[-1] == size else np.append(starts, size)
-
-
-def _text_members(path: Path) -> Int64[np.ndarray, "captions 2"]:
-    """First byte and length of each `.txt` in a shard."""
-    try:
-        with tarfile.open(path, "r:") as shard:
-            places = [(member.offset_data, member.size) for member in shard if member.name.endswith(".txt")]
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(f"cannot read {path} as a shard ({error}): download it again") from error
-    if not places:
-        raise InputError(f"{path} holds no captions: expected a KEY.txt for each picture")
-    return np.array(places, dtype=np.int64)
