@@ -1,5 +1,7 @@
 """LLaVA-Instruct-150k (arXiv 2304.08485): talks about photos of COCO's train2017, which teach nothing but language."""
 
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class Llava:
         """
         path = root if root.is_file() else find_file(root, ("llava_instruct_150k.json",), "list of talks")
         with laid_out(path, _FORM):
-            self._talks = tuple((str(record["image"]), _turns(record)) for record in read_annotations(path))
+            self._talks = tuple(_pack(record) for record in read_annotations(path))
         if not self._talks:
             raise InputError(f"{path} holds no talks: expected {_FORM}")
         self._photos = find_folder(path.parent, COCO_2017, "photos of COCO's train2017", holding="*.jpg")
@@ -46,9 +48,14 @@ class Llava:
         Raises:
             InputError: if the photo is missing or broken.
         """
-        photo, turns = self._talks[index]
+        photo, turns = json.loads(zlib.decompress(self._talks[index]))
         question, answer = turns[int(rng.integers(len(turns)))]
         return Sample(text=question, image=read_picture(self._photos / photo), answer=answer)
+
+
+def _pack(record: Any) -> bytes:
+    """The photo and the turns of a talk; packed, since all talks as text take some hundred megabytes a process."""
+    return zlib.compress(json.dumps([str(record["image"]), _turns(record)]).encode())
 
 
 def _turns(record: Any) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ import torch
 
 from ...editors import InputError, Sample
 from .layout import COCO_2014, find_file, find_folder, laid_out, read_annotations
-from .masks import segmentation_to_mask
+from .masks import Segmentation, pack_segmentation, segmentation_to_mask
 from .painting import choose, painting_sample
 from .pictures import read_picture
 
@@ -28,8 +28,21 @@ _REFS = "records with split, image_id, ann_id and sentences, and instances.json 
 class _Reference:
     photo: str
     size: tuple[int, int]
-    segmentations: tuple[Any, ...]
+    segmentations: tuple[Segmentation, ...]
     sentences: tuple[str, ...]
+
+
+class _Shapes:
+    """Segmentations by number, packed when first asked for and held once, since several groups share objects."""
+
+    def __init__(self, segmentations: dict[int, Any]) -> None:
+        self._segmentations = segmentations
+        self._packed: dict[int, Segmentation] = {}
+
+    def __getitem__(self, number: int) -> Segmentation:
+        if number not in self._packed:
+            self._packed[number] = pack_segmentation(self._segmentations[number])
+        return self._packed[number]
 
 
 class Referring:
@@ -52,7 +65,7 @@ class Referring:
         with laid_out(self._listing, _REFS):
             refs, objects = read_annotations(self._listing), read_annotations(instances)
             images = {image["id"]: image for image in objects["images"]}
-            shapes = {each["id"]: each["segmentation"] for each in objects["annotations"]}
+            shapes = _Shapes({each["id"]: each["segmentation"] for each in objects["annotations"]})
             self._references = tuple(_reference(ref, images, shapes) for ref in refs if ref["split"] == "train")
         if not self._references:
             raise InputError(f"{self._listing} holds no expressions of the split 'train': expected {_REFS}")
@@ -91,7 +104,7 @@ def _find_refs(folder: Path, stem: str) -> Path:
     return find_file(folder, (f"{stem}.json",), "list of expressions")
 
 
-def _reference(ref: Any, images: dict[int, Any], shapes: dict[int, Any]) -> _Reference:
+def _reference(ref: Any, images: dict[int, Any], shapes: _Shapes) -> _Reference:
     image = images[ref["image_id"]]
     objects = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
     sentences = tuple(str(each["sent"]).strip() for each in ref["sentences"])

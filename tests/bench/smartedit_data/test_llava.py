@@ -1,6 +1,7 @@
 """Talks about photos."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,13 @@ def test_a_talk_may_start_with_the_machine(own_sets: Path, rng: np.random.Genera
     path.write_text(json.dumps([{"image": "000000000001.jpg", "conversations": talk}]))
     sample = Llava(own_sets / "llava").read(0, rng)
     assert (sample.text, sample.answer) == ("human 1", "gpt 2")
+
+
+def test_talks_are_held_small(own_sets: Path) -> None:
+    path = own_sets / "llava" / "llava_instruct_150k.json"
+    talk = [{"from": speaker, "value": "The bus stops at the corner. " * 20} for speaker in ("human", "gpt") * 2]
+    path.write_text(json.dumps([{"image": f"{n}.jpg", "conversations": talk} for n in range(50)]))
+    assert len(pickle.dumps(Llava(own_sets / "llava"))) < path.stat().st_size / 5
 
 
 def test_damage_is_told(own_sets: Path, rng: np.random.Generator) -> None:

@@ -7,7 +7,12 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from maskedit.bench.smartedit_data.masks import polygons_to_mask, runs_to_mask, segmentation_to_mask
+from maskedit.bench.smartedit_data.masks import (
+    pack_segmentation,
+    polygons_to_mask,
+    runs_to_mask,
+    segmentation_to_mask,
+)
 
 HEIGHT, WIDTH = 40, 60
 
@@ -62,6 +67,18 @@ def test_runs_are_coco_s(seed: int) -> None:
     assert np.array_equal(
         segmentation_to_mask({"size": [HEIGHT, WIDTH], "counts": counts}, HEIGHT, WIDTH).numpy(), mask
     )
+
+
+def test_packed_segmentations_are_small_and_give_the_same_mask() -> None:
+    rng = np.random.default_rng(0)
+    polygons = [(rng.random((50, 2)) * (WIDTH, HEIGHT)).round(2).reshape(-1).tolist() for _ in range(2)]
+    packed: Any = pack_segmentation(polygons)
+    assert sum(polygon.nbytes for polygon in packed) == 4 * 200
+    runs = {"size": [HEIGHT, WIDTH], "counts": [100, 200, 2100]}
+    text = {"size": [HEIGHT, WIDTH], "counts": coco.encode(np.asfortranarray(blobs(0), np.uint8))["counts"].decode()}
+    for segmentation in (polygons, runs, text):
+        wanted = segmentation_to_mask(segmentation, HEIGHT, WIDTH)
+        assert torch.equal(segmentation_to_mask(pack_segmentation(segmentation), HEIGHT, WIDTH), wanted)
 
 
 def test_damaged_masks_are_refused() -> None:

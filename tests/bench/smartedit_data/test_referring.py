@@ -40,6 +40,17 @@ def test_an_expression_may_mean_several_or_none(sets: Path, rng: np.random.Gener
     assert not changed(source.read(1, rng)).any()
 
 
+def test_corners_are_held_small_and_once(own_sets: Path) -> None:
+    root = own_sets / "grefcoco"
+    instances = json.loads((root / "instances.json").read_text())
+    instances["annotations"][0]["segmentation"] = [[0.1 * n for n in range(1000)]]
+    (root / "instances.json").write_text(json.dumps(instances))
+    refs = json.loads((root / "grefs(unc).json").read_text())
+    (root / "grefs(unc).json").write_text(json.dumps(refs * 20))
+    # 1000 numbers of 4 bytes, for 20 references; as Python's floats they are 9 bytes each when pickled.
+    assert len(pickle.dumps(Referring(root, "grefcoco"))) < 4000 + 8000
+
+
 def test_pickles_are_not_opened_and_can_be_converted(own_sets: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     folder = own_sets / "refcoco" / "refcoco"
     trap = tmp_path / "opened"
