@@ -1,10 +1,12 @@
 """SmartEdit's tables (arXiv 2312.06739, section 5): edits whose instructions need a reader.
 
-On the blocks world the sets are `understanding` and `reasoning` (blocks/reading.py), in phrasings that training used
-and others that it held out, with the metrics of `outcome.py` (`followed` is the alignment with the instruction, told by
-the exact truth) and those of `smartedit_regions.py` with the true mask and label. With `--reason-edit`, the paper's own
-219 pictures, of which no truth is known; understanding is the mean over the samples of five folders, reasoning the
-sixth. What was done is kept in `--out`: a run that was killed goes on, and a table is made anew from what is there.
+On the blocks world the sets are `understanding` and `reasoning` (blocks/reading.py), in phrasings that edits of the
+training use and in others that they never use, known to the language model from questions alone (blocks/questions.py);
+`--combinations held-out` measures edits of a colour and shape that training leaves out in the same way. The metrics are
+those of `outcome.py` (`followed` is the alignment with the instruction, told by the exact truth) and those of
+`smartedit_regions.py` with the true mask and label. With `--reason-edit`, the paper's own 219 pictures, of which no
+truth is known; understanding is the mean over the samples of five folders, reasoning the sixth. What was done is kept
+in `--out`: a run that was killed goes on, and a table is made anew from what is there.
 
 What the paper reports on Reason-Edit, understanding | reasoning, all methods fine-tuned on SmartEdit's data (Table 1):
 
@@ -95,7 +97,7 @@ def run_smartedit_bench(
             judge.device,
             model=checkpoint.model,
             checkpoints={method.name: method.origin for method in methods if method.config is not None},
-            settings={name: getattr(config, name) for name in ("scenes", "split", "clip")},
+            settings={name: getattr(config, name) for name in ("scenes", "split", "combinations", "clip")},
             details=figures.details,
             notes=said,
         )

@@ -10,6 +10,7 @@ from .blocks import Split
 from .blocks.reading import ReadingSet, Wording
 
 SmartEditMethod: TypeAlias = Literal["unedited", "truth", "ip2p", "foi", "instructedit", "smartedit"]
+Combinations: TypeAlias = Wording | Literal["any"]
 METHODS: tuple[SmartEditMethod, ...] = get_args(SmartEditMethod)
 
 
@@ -30,6 +31,9 @@ class SmartEditBenchConfig:
     """Sets of the blocks world."""
     phrasings: tuple[Wording, ...] = get_args(Wording)
     """Whether the words of edits in training, words that they never use, or both."""
+    combinations: Combinations = "any"
+    """Of edit, colour and shape: those that training may use, those that it never uses, or whatever is drawn (in the
+    training split the first)."""
     scenes: int = 200
     """Pictures of each set in each phrasing, at least 1."""
     split: Split = "test"

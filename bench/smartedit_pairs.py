@@ -32,13 +32,18 @@ def render_sets(
         height: side of the square pictures in pixels.
         progress: told how far it is.
     """
+    combinations = None if config.combinations == "any" else config.combinations
     sets: dict[SetName, list[EditPairs]] = {}
     for name in config.sets:
         for phrasing in config.phrasings:
             batches = sets.setdefault((name, phrasing), [])
             for at in range(0, config.scenes, config.batch):
                 indices = range(at, min(at + config.batch, config.scenes))
-                batches.append(make_reading_pairs(config.split, indices, which=name, phrasing=phrasing, height=height))
+                batches.append(
+                    make_reading_pairs(
+                        config.split, indices, which=name, phrasing=phrasing, combinations=combinations, height=height
+                    )
+                )
                 progress(f"rendering {name}, {phrasing}", indices.stop, config.scenes)
     return sets
 

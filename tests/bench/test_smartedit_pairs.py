@@ -1,11 +1,12 @@
 """SmartEdit's bench on the blocks world: its sets, its labels and its rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from maskedit.bench.blocks import Block, BlockEdit, Named
+from maskedit.bench.blocks import Block, BlockEdit, Named, combination_of, make_reading_pairs
 from maskedit.bench.outcome import METRICS
 from maskedit.bench.smartedit_methods import Backbones, ReadingMethod
 from maskedit.bench.smartedit_options import SmartEditBenchConfig
@@ -27,6 +28,14 @@ def test_sets_do_not_depend_on_batches() -> None:
         assert [len(batch.specs) for batch in batches] == [2, 1]
         assert torch.equal(torch.cat([batch.source for batch in batches]), whole[name][0].source)
         assert [s for batch in batches for s in batch.specs] == list(whole[name][0].specs)
+
+
+def test_combinations_can_be_chosen() -> None:
+    config = SmartEditBenchConfig(scenes=3, sets=("reasoning",), phrasings=("known",))
+    (drawn,) = render_sets(config, 16)["reasoning", "known"]
+    assert drawn.specs == make_reading_pairs("test", range(3), which="reasoning", height=16).specs
+    (held_out,) = render_sets(replace(config, combinations="held-out"), 16)["reasoning", "known"]
+    assert {combination_of(spec) for spec in held_out.specs} == {"held-out"} != {combination_of(drawn.specs[0])}
 
 
 def test_labels_say_what_is_there_afterwards() -> None:
