@@ -47,7 +47,7 @@ def prepare_input_features(unet: UNet2DConditionModel) -> _Adder:
 
 @contextmanager
 def add_input_features(unet: UNet2DConditionModel, features: InputFeatures | None) -> Generator[None]:
-    """Add features behind a UNet's first convolution for the length of a `with` block.
+    """Add features behind a UNet's first convolution for the length of a `with` block, in place of those outside it.
 
     Args:
         unet: any UNet of the Stable Diffusion family.
@@ -56,12 +56,9 @@ def add_input_features(unet: UNet2DConditionModel, features: InputFeatures | Non
     Raises:
         ModelError: in the UNet's call, if their shape is not that of what they are added to.
     """
-    if features is None:
-        yield
-        return
     adder = prepare_input_features(unet)
-    adder.features = features
+    outer, adder.features = adder.features, features
     try:
         yield
     finally:
-        adder.features = None
+        adder.features = outer

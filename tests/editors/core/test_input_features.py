@@ -57,6 +57,22 @@ def test_nothing_stays_behind_even_after_an_error(backbone: Backbone) -> None:
     assert torch.equal(run(backbone, latents), plain)
 
 
+@torch.no_grad()
+def test_those_of_an_inner_block_stand_in_for_the_outer_ones_for_its_length(backbone: Backbone) -> None:
+    latents, outer, inner = draw(1, 8, 16, 16), *(draw(1, width(backbone), 16, 16, seed=seed) for seed in (1, 2))
+    plain = run(backbone, latents)
+    with add_input_features(backbone.unet, inner):
+        expected = run(backbone, latents)
+    with add_input_features(backbone.unet, outer):
+        before = run(backbone, latents)
+        with add_input_features(backbone.unet, inner):
+            assert torch.equal(run(backbone, latents), expected)
+        with add_input_features(backbone.unet, None):
+            assert torch.equal(run(backbone, latents), plain)
+        assert torch.equal(run(backbone, latents), before)
+    assert not torch.equal(before, expected)
+
+
 def test_the_wrong_shape_is_refused(backbone: Backbone) -> None:
     with (
         pytest.raises(ModelError, match=r"expected input features of shape \(1, \d+, 16, 16\), got \(1, 3, 8, 8\)"),
