@@ -6,6 +6,8 @@ Names that need diffusers or transformers load on first use, so that importing t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .core.bases import fingerprint_checkpoint as fingerprint_checkpoint
+from .core.bases import locate_part as locate_part
 from .core.checkpoint import PRESET_FILE as PRESET_FILE
 from .core.checkpoint import PUBLISHED as PUBLISHED
 from .core.checkpoint import BackboneConfig as BackboneConfig
@@ -15,10 +17,9 @@ from .core.checkpoint import CheckpointPreset as CheckpointPreset
 from .core.checkpoint import FoIPreset as FoIPreset
 from .core.checkpoint import InstructPreset as InstructPreset
 from .core.checkpoint import check_kind as check_kind
-from .core.checkpoint import fingerprint_checkpoint as fingerprint_checkpoint
+from .core.checkpoint import has_language_model as has_language_model
 from .core.checkpoint import load_preset as load_preset
 from .core.checkpoint import locate_checkpoint as locate_checkpoint
-from .core.checkpoint import locate_part as locate_part
 from .core.chunking import in_chunks as in_chunks
 from .core.consistency import NoiseSource as NoiseSource
 from .core.consistency import ViewSharing as ViewSharing

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..editors import (
+    PRESET_FILE,
     InputError,
     InstructBrushConfig,
     Instruction,
@@ -14,6 +15,7 @@ from ..editors import (
     SmartEditConfig,
     VisiiConfig,
     check_kind,
+    has_language_model,
     locate_checkpoint,
     locate_part,
     make_language,
@@ -77,6 +79,7 @@ def check_editor_is_there(config: SceneEditorConfig, instructions: Sequence[Inst
         int(_read_json(folder, "unet/config.json").get("in_channels", 4)),
         _latent_channels(folder, config),
         config.model_for(config.kind),
+        told=has_language_model(folder),
         flag="--pipeline.editor.model",
     )
     if config.kind == "smartedit":
@@ -140,7 +143,7 @@ def _fetch_configuration(location: str, config: SceneEditorConfig) -> Path:
             location,
             revision=config.revision,
             local_files_only=config.offline,
-            allow_patterns=["model_index.json", "*/config.json", "tokenizer/*"],
+            allow_patterns=["model_index.json", PRESET_FILE, "*/config.json", "tokenizer/*"],
         )
     except Exception as error:  # The hub's client raises errors of several libraries.
         raise ModelError(

@@ -17,10 +17,18 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .caching import Remembered, picture_key
-from .checkpoint import BackboneConfig, CheckpointKind, CheckpointPreset, check_kind, load_preset, locate_checkpoint
+from .checkpoint import (
+    BackboneConfig,
+    CheckpointKind,
+    CheckpointPreset,
+    check_kind,
+    has_language_model,
+    load_preset,
+    locate_checkpoint,
+)
 from .errors import InputError, ModelError
 from .input_features import InputFeatures, add_input_features, prepare_input_features
-from .loading import load_configuration, load_network, quiet_loading
+from .loading import fetch_checkpoint, load_configuration, load_network, quiet_loading
 from .types import Branch, Image, Latents, PromptEmbeds, TokenIds
 
 _CACHE_ENTRIES = 1024
@@ -63,6 +71,7 @@ class Backbone:
         preset: CheckpointPreset | None = None,
         name: str = "",
         origin: BackboneConfig | None = None,
+        told: bool = False,
     ) -> None:
         """Hold networks that are already on their device; use `load` or `build` to make one."""
         self.unet, self.vae, self.text_encoder, self._tokenizer = unet, vae, text_encoder, tokenizer
@@ -71,6 +80,8 @@ class Backbone:
         self.name = name
         self.origin = origin or BackboneConfig()
         """Where it was loaded from: what else an editor needs is looked for there, too."""
+        self.told = told
+        """Whether a language model tells the UNet what to do, so that it knows no texts."""
         self.counts: Counter[str] = Counter()
         """How often each network really ran: `image` and `text` count encoded items, `unet` calls, `decode` items."""
         self._texts: Remembered[Tensor] = Remembered(_CACHE_ENTRIES)
@@ -91,7 +102,11 @@ class Backbone:
         """
         device, dtype = resolve_device(config.device, config.dtype)
         location = locate_checkpoint(config, kind)
-        with quiet_loading(keep_bars=isinstance(location, str)):
+        keep_bars = isinstance(location, str)
+        if kind == "smartedit":
+            # It says in a file of its own what it builds on.
+            location = fetch_checkpoint(location, config)
+        with quiet_loading(keep_bars=keep_bars):
             unet = load_network(UNet2DConditionModel, "unet", location, config, torch_dtype=dtype)
             vae = load_network(AutoencoderKL, "vae", location, config, torch_dtype=dtype)
             text_encoder = load_network(CLIPTextModel, "text_encoder", location, config, dtype=dtype)
@@ -106,6 +121,7 @@ class Backbone:
             preset=load_preset(location),
             name=config.model_for(kind),
             origin=config,
+            told=has_language_model(location),
         )
         if config.compile:
             prepare_input_features(backbone.unet)
@@ -179,9 +195,11 @@ class Backbone:
         """Refuse a checkpoint of another kind than an editor needs.
 
         Raises:
-            ModelError: unless the UNet has as many input channels as that kind.
+            ModelError: unless the UNet has as many input channels as that kind, or if a language model tells it and the
+                editor has none.
         """
-        check_kind(kind, editor, int(self.unet.config.in_channels), self.latent_channels, self.name)
+        channels = int(self.unet.config.in_channels)
+        check_kind(kind, editor, channels, self.latent_channels, self.name, told=self.told)
 
     def embed(self, texts: Sequence[str]) -> PromptEmbeds:
         """Hidden states of texts; each text is encoded once.
@@ -202,16 +220,25 @@ class Backbone:
             rows.append(self.embed_ids(ids))
         return torch.cat(rows)
 
-    def embed_ids(self, ids: TokenIds) -> PromptEmbeds:
-        """Hidden states of rows of token ids; each row is encoded once."""
-        return torch.cat([self._texts.get(tuple(row.tolist()), lambda row=row: self._run_text(row)) for row in ids])
+    def embed_ids(self, ids: TokenIds, *, keep: bool = True) -> PromptEmbeds:
+        """Hidden states of rows of token ids; each row is encoded once.
+
+        Args:
+            ids: one row for each text.
+            keep: whether to remember the result; otherwise all rows are encoded at once.
+        """
+        if not keep:
+            return self._run_text(ids)
+        return torch.cat(
+            [self._texts.get(tuple(row.tolist()), lambda row=row: self._run_text(row[None])) for row in ids]
+        )
 
     @torch.no_grad()
     def _run_text(self, ids: Tensor) -> Tensor:
-        self.counts["text"] += 1
-        return self.text_encoder(ids[None].to(self.text_encoder.device)).last_hidden_state.to(self.dtype)
+        self.counts["text"] += len(ids)
+        return self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.to(self.dtype)
 
-    def encode(self, image: Image, *, keep: bool = True) -> Latents:
+    def encode(self, image: Image, *, keep: bool = True, at_once: bool = False) -> Latents:
         """Unscaled latents (posterior mode) of pictures, as InstructPix2Pix conditions on; each is encoded once.
 
         Pictures are encoded one by one: the last bits depend on what shares a batch, and a run that resumes must get
@@ -220,6 +247,7 @@ class Backbone:
         Args:
             image: pictures with sides in multiples of `vae_scale_factor`.
             keep: whether to remember the result; not worth it for a render, which never comes again.
+            at_once: whether they share a batch all the same, and are not remembered: faster, as training needs it.
 
         Raises:
             ModelError: if the sides are no multiples of `vae_scale_factor`.
@@ -230,6 +258,8 @@ class Backbone:
             raise ModelError(
                 f"expected pictures with sides in multiples of {factor} pixels, got {size}: pad them first"
             )
+        if at_once:
+            return self._run_encoder(image)
         if not keep:
             return torch.cat([self._run_encoder(row[None]) for row in image])
         return torch.cat(

@@ -6,7 +6,7 @@ carry its own settings; without one, the published values of the papers hold.
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,7 +23,7 @@ SmartEdit reads a condition picture, and what a language model made of it."""
 EMBEDDED = "embedded"
 PRESET_FILE = "maskedit.json"
 _PARTS_READ, _PART_BYTES = 16, 1 << 16
-_OF_A_MODEL = {".safetensors", ".bin", ".json"}
+_OF_A_MODEL = {".safetensors", ".bin", ".json", ".model"}
 """Endings of files that decide what a model in a folder does."""
 PUBLISHED: dict[CheckpointKind, str] = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
@@ -196,28 +196,6 @@ def locate_checkpoint(config: BackboneConfig, kind: CheckpointKind = "instruct-p
     return model
 
 
-def locate_part(location: Path | str, subfolder: str, config: BackboneConfig) -> tuple[Path | str, BackboneConfig]:
-    """Where a part of a checkpoint is, and how to look it up there: its own, or that of the checkpoint it builds on.
-
-    Args:
-        location: folder or hub id of the checkpoint.
-        subfolder: of the part; "" = the checkpoint is this one part.
-        config: how the checkpoint is looked up.
-
-    Raises:
-        ModelError: if what it builds on is not there.
-    """
-    if isinstance(location, str) or not subfolder or (location / subfolder).is_dir():
-        return location, config
-    base = load_preset(location).base
-    if not base:
-        return location, config
-    if (location / base).is_dir():
-        return _require_checkpoint(location / base, f"{location} builds on that checkpoint"), config
-    elsewhere = replace(config, model=base, revision=None)
-    return locate_checkpoint(elsewhere), elsewhere
-
-
 def missing_message(what: str, name: str, *, model_dir: Path | None, problem: str = "") -> str:
     """One line about a model that is not on this machine: where it was looked for, and how to get it.
 
@@ -236,20 +214,6 @@ def missing_message(what: str, name: str, *, model_dir: Path | None, problem: st
 
 def _shorten(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
-
-
-def fingerprint_checkpoint(config: BackboneConfig, kind: CheckpointKind) -> str:
-    """What tells a checkpoint from another one in the same place; of one on the hub, its name and revision.
-
-    Of each file of weights only parts are read, since a checkpoint has gigabytes; training changes all of them.
-    """
-    location = locate_checkpoint(config, kind)
-    if isinstance(location, str):
-        return f"{location}@{config.revision or 'default branch'}"
-    base = location / load_preset(location).base
-    # A part may come from the checkpoint it builds on.
-    own = fingerprint_weights(location)
-    return own if base == location or not base.is_dir() else f"{own} on {fingerprint_weights(base)}"
 
 
 def fingerprint_weights(place: Path) -> str:
@@ -271,7 +235,14 @@ def fingerprint_weights(place: Path) -> str:
 
 
 def check_kind(
-    kind: CheckpointKind, editor: str, in_channels: int, latent_channels: int, model: str, *, flag: str = "--model"
+    kind: CheckpointKind,
+    editor: str,
+    in_channels: int,
+    latent_channels: int,
+    model: str,
+    *,
+    told: bool = False,
+    flag: str = "--model",
 ) -> None:
     """Refuse a checkpoint whose UNet reads something else than an editor gives it.
 
@@ -281,18 +252,32 @@ def check_kind(
         in_channels: input channels of the checkpoint's UNet.
         latent_channels: channels of its latents.
         model: name of the checkpoint.
+        told: whether a language model tells its UNet what to do, see `has_language_model`.
         flag: what to set to another one.
 
     Raises:
-        ModelError: unless the UNet has as many input channels as that kind.
+        ModelError: unless the UNet has as many input channels as that kind, or if it knows no texts and reads them.
     """
+    other = f"set {flag} to one such as {PUBLISHED[kind]}"
+    if kind == "smartedit":
+        other = f"set {flag} to a folder that `maskedit convert smartedit` made"
     wanted = (1 if kind == "text-to-image" else 2) * latent_channels
     wanted += kind == "inpainting"
     if in_channels != wanted:
         raise ModelError(
             f"{editor} needs {_KIND_IN_WORDS[kind]}, a UNet of {wanted} input channels, but {model!r} "
-            f"has {in_channels}: set {flag} to one such as {PUBLISHED[kind]}"
+            f"has {in_channels}: {other}"
         )
+    if told and kind != "smartedit":
+        raise ModelError(
+            f"{editor} needs {_KIND_IN_WORDS[kind]}, but {model!r} is a SmartEdit checkpoint, whose UNet is told by a "
+            f"language model: {other}, or use the editor smartedit"
+        )
+
+
+def has_language_model(location: Path | str) -> bool:
+    """Whether a checkpoint in a folder is one of SmartEdit; one on the hub counts as none."""
+    return isinstance(location, Path) and (location / "smartedit" / "config.json").is_file()
 
 
 def _require_checkpoint(folder: Path, problem: str) -> Path:

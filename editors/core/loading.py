@@ -13,11 +13,14 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging as transformers_logging
 
-from .checkpoint import BackboneConfig, locate_part, missing_message
+from .bases import locate_part
+from .checkpoint import PRESET_FILE, BackboneConfig, missing_message
 from .errors import ModelError
 
 T = TypeVar("T")
 
+_DESCRIPTIONS = ["model_index.json", PRESET_FILE, "*/*.json", "*/*.txt"]
+_NETWORKS = [f"{part}/*.safetensors" for part in ("unet", "vae", "text_encoder")]
 _VOCABULARIES = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"vocab.txt"}, {"spiece.model"})
 """Files that hold the vocabulary of a tokenizer, in any one of these forms."""
 
@@ -47,6 +50,36 @@ def quiet_loading(*, keep_bars: bool = False) -> Generator[None]:
             library.set_verbosity(level)
             if bar and not keep_bars:
                 library.enable_progress_bar()
+
+
+def fetch_checkpoint(location: Path | str, config: BackboneConfig) -> Path:
+    """Folder of a checkpoint, with its descriptions and those of a backbone's networks that it has.
+
+    Args:
+        location: folder, or hub id, which is fetched into the hub's cache.
+        config: how it is looked up.
+
+    Raises:
+        ModelError: if the hub does not give it.
+    """
+    if isinstance(location, Path):
+        return location
+    from huggingface_hub import snapshot_download
+
+    return load_part(
+        lambda: Path(
+            snapshot_download(
+                location,
+                revision=config.revision,
+                allow_patterns=[*_DESCRIPTIONS, *_NETWORKS],
+                local_files_only=config.offline,
+            )
+        ),
+        "checkpoint",
+        location,
+        config,
+        subfolder="",
+    )
 
 
 def load_network(

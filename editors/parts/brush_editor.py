@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from ..core.backbone import Backbone
-from ..core.checkpoint import InstructPreset, fingerprint_checkpoint
+from ..core.bases import fingerprint_checkpoint
+from ..core.checkpoint import InstructPreset
 from ..core.errors import InputError
 from ..core.guidance import InstructGuidance
 from ..core.types import Mask

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.attention import AttentionSite, attention_sites
 from ..core.backbone import Backbone
-from ..core.checkpoint import fingerprint_checkpoint
+from ..core.bases import fingerprint_checkpoint
 from ..core.errors import InputError, ModelError
 from ..core.types import Branch, PromptEmbeds, TokenIds
 from .brush import EMBEDDING, Brush, BrushHeader, Rows

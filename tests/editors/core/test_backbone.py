@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from maskedit.editors import BackboneConfig, InputError, ModelError
 from maskedit.editors.core.architectures import INSTRUCT_PIX2PIX
@@ -91,6 +92,31 @@ def test_a_checkpoint_without_a_condition_picture_is_refused(sd_backbone: Backbo
     ) as caught:
         sd_backbone.require("instruct-pix2pix", "foi")
     assert "has 4" in str(caught.value)
+
+
+def test_a_checkpoint_of_smartedit_is_refused_to_editors_that_give_it_texts(smartedit_checkpoint: Path) -> None:
+    """Its UNet reads as many channels as one of InstructPix2Pix."""
+    backbone = Backbone.load(cpu(smartedit_checkpoint), "instruct-pix2pix")
+    backbone.require("smartedit", "smartedit")
+    with pytest.raises(ModelError, match=r"ip2p needs an InstructPix2Pix checkpoint, but .* use the editor smartedit"):
+        backbone.require("instruct-pix2pix", "ip2p")
+
+
+def test_a_smartedit_on_the_hub_finds_what_it_builds_on(
+    smartedit_checkpoint: Path, ip2p_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    copy = tmp_path / "models--owner--smart"
+    shutil.copytree(smartedit_checkpoint, copy / "snapshots" / ("a" * 40))
+    (copy / "refs").mkdir()
+    (copy / "refs" / "main").write_text("a" * 40)
+    config = BackboneConfig(model="owner/smart", device="cpu", offline=True)
+    backbone = Backbone.load(config, "smartedit")
+    assert backbone.name == "owner/smart"
+    own = load_file(ip2p_folder / "vae" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, own[name]) for name, value in backbone.vae.state_dict().items())
+    with pytest.raises(ModelError, match="the checkpoint owner/other is not on this machine"):
+        Backbone.load(BackboneConfig(model="owner/other", device="cpu", offline=True), "smartedit")
 
 
 def test_devices_and_precisions() -> None:

@@ -16,11 +16,12 @@ from maskedit.editors import (
     FoIPreset,
     InstructPreset,
     ModelError,
-    fingerprint_checkpoint,
+    check_kind,
+    has_language_model,
     load_preset,
     locate_checkpoint,
 )
-from maskedit.editors.core.checkpoint import locate_part, missing_message
+from maskedit.editors.core.checkpoint import fingerprint_weights, missing_message
 
 
 def place(folder: Path) -> Path:
@@ -159,23 +160,6 @@ def test_the_embedded_set_may_be_without_smartedit(monkeypatch: pytest.MonkeyPat
     assert locate_checkpoint(BackboneConfig(model="embedded"), "smartedit") == folder
 
 
-def test_a_checkpoint_that_was_replaced_is_told_from_the_one_before(tmp_path: Path) -> None:
-    folder = place(tmp_path / "mine")
-    weights = folder / "unet" / "model.safetensors"
-    weights.parent.mkdir()
-    weights.write_bytes(bytes(3_000_000))
-    config = BackboneConfig(model=str(folder))
-    before = fingerprint_checkpoint(config, "text-to-image")
-    assert before == fingerprint_checkpoint(config, "text-to-image")
-    shutil.copytree(folder, tmp_path / "copy")
-    assert fingerprint_checkpoint(BackboneConfig(model=str(tmp_path / "copy")), "text-to-image") == before
-    # Only parts are read; that trained weights differ in all of them is what this relies on.
-    weights.write_bytes(b"x" + bytes(2_999_999))
-    assert fingerprint_checkpoint(config, "text-to-image") != before
-    hub = BackboneConfig(model="owner/name", revision="abc")
-    assert fingerprint_checkpoint(hub, "text-to-image") == "owner/name@abc"
-
-
 def test_a_checkpoint_in_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = place(tmp_path / "weights")
@@ -193,37 +177,26 @@ def test_what_is_missing_is_one_line_with_one_thing_to_do() -> None:
     assert asked.endswith("`hf download a/b --local-dir here/a/b`")
 
 
-def build_on(folder: Path, base: str) -> Path:
-    (place(folder) / PRESET_FILE).write_text(json.dumps({"base": base}))
-    return folder
+def test_a_vocabulary_tells_models_apart(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"one")
+    before = fingerprint_weights(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"two")
+    assert fingerprint_weights(tmp_path) != before
 
 
-def test_a_part_that_is_lacking_is_that_of_the_checkpoint_it_builds_on(tmp_path: Path) -> None:
-    base, folder, config = place(tmp_path / "base"), build_on(tmp_path / "own", "../base"), BackboneConfig()
-    (folder / "unet").mkdir()
-    assert locate_part(folder, "unet", config) == (folder, config)
-    found, same = locate_part(folder, "vae", config)
-    assert (Path(found).resolve(), same) == (base, config)
-    assert locate_part(folder, "", config) == (folder, config)
-    assert locate_part(base, "vae", config) == (base, config)
+def test_smartedit_is_told_from_instruct_pix2pix(tmp_path: Path) -> None:
+    """Their UNets read as many channels; one of them knows no texts."""
+    folder = place(tmp_path / "own")
+    assert not has_language_model(folder)
+    (folder / "smartedit").mkdir()
+    (folder / "smartedit" / "config.json").write_text("{}")
+    assert has_language_model(folder)
+    check_kind("smartedit", "smartedit", 8, 4, "own", told=True)
+    check_kind("instruct-pix2pix", "foi", 8, 4, "own")
+    with pytest.raises(ModelError, match=r"^foi needs an .* but 'own' is a SmartEdit .*--there"):
+        check_kind("instruct-pix2pix", "foi", 8, 4, "own", told=True, flag="--there")
 
 
-def test_a_checkpoint_may_build_on_one_of_the_hub(tmp_path: Path) -> None:
-    folder, config = build_on(tmp_path / "own", "owner/name"), BackboneConfig(revision="mine", model_dir=tmp_path / "w")
-    found, there = locate_part(folder, "vae", config)
-    assert (found, there.revision) == ("owner/name", None)
-    local = place(tmp_path / "w/owner/name")
-    assert locate_part(folder, "vae", config)[0] == local
-
-
-def test_a_checkpoint_that_builds_on_nothing_there_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"found nothing at '\.\./base'"):
-        locate_part(build_on(tmp_path / "own", "../base"), "vae", BackboneConfig())
-
-
-def test_the_mark_of_a_checkpoint_follows_what_it_builds_on(tmp_path: Path) -> None:
-    base, folder = place(tmp_path / "base"), build_on(tmp_path / "own", "../base")
-    config = BackboneConfig(model=str(folder))
-    before = fingerprint_checkpoint(config, "smartedit")
-    (base / "weights.safetensors").write_bytes(b"other")
-    assert fingerprint_checkpoint(config, "smartedit") != before
+def test_who_needs_smartedit_is_sent_to_the_conversion() -> None:
+    with pytest.raises(ModelError, match="has 4: set --model to a folder that `maskedit convert smartedit` made"):
+        check_kind("smartedit", "smartedit", 4, 4, "own")
