@@ -1,8 +1,8 @@
 """Questions about a picture of the blocks world, with their answers: what a reader of instructions has to know.
 
 Several of them ask for what an instruction only hints at: which thing a reference means, and in which cell of a grid of
-8 x 8 it is, counted from the upper left. They use the known and the held-out phrasings of `reading.py` alike. Only the
-family "meaning", which asks for an instruction itself in plain words, keeps to the known ones.
+8 x 8 it is, counted from the upper left. They use the known and the held-out phrasings of `reading.py` alike, or the
+known ones alone, as the family "meaning" always does, which asks for an instruction itself in plain words.
 """
 
 from collections.abc import Callable, Sequence
@@ -88,20 +88,29 @@ def look_at(
     )
 
 
-def draw_question(rng: np.random.Generator, seen: Seen, *, family: QuestionFamily | None = None) -> Question | None:
+def draw_question(
+    rng: np.random.Generator,
+    seen: Seen,
+    *,
+    family: QuestionFamily | None = None,
+    only_known: bool = False,
+    without: Sequence[QuestionFamily] = (),
+) -> Question | None:
     """Draw a question; None where the picture offers none of its family.
 
     Args:
         rng: source of all randomness.
         seen: the picture.
         family: of the question; None = drawn by `QUESTION_SHARES`, again where the picture offers none.
+        only_known: leave the held-out phrasings out.
+        without: families that are not drawn.
     """
     askers: dict[QuestionFamily, Callable[[], Question | None]] = {
-        "which": lambda: _ask_which(rng, seen),
-        "where": lambda: _ask_where(rng, seen),
-        "color": lambda: _ask_property(rng, seen, "color"),
-        "shape": lambda: _ask_property(rng, seen, "shape"),
-        "size": lambda: _ask_property(rng, seen, "size"),
+        "which": lambda: _ask_which(rng, seen, only_known),
+        "where": lambda: _ask_where(rng, seen, only_known),
+        "color": lambda: _ask_property(rng, seen, "color", only_known),
+        "shape": lambda: _ask_property(rng, seen, "shape", only_known),
+        "size": lambda: _ask_property(rng, seen, "size", only_known),
         "count": lambda: _ask_count(rng, seen),
         "list": lambda: _ask_list(seen),
         "mirror": lambda: _ask_mirror(rng, seen),
@@ -109,9 +118,10 @@ def draw_question(rng: np.random.Generator, seen: Seen, *, family: QuestionFamil
     }
     if family is not None:
         return askers[family]()
-    shares = np.array(list(QUESTION_SHARES.values()))
+    families: list[QuestionFamily] = [each for each in QUESTION_SHARES if each not in without]
+    shares = np.array([QUESTION_SHARES[each] for each in families])
     for _ in range(8):
-        question = askers[list(QUESTION_SHARES)[int(rng.choice(len(shares), p=shares / shares.sum()))]]()
+        question = askers[families[int(rng.choice(len(shares), p=shares / shares.sum()))]]()
         if question is not None:
             return question
     return None
@@ -175,8 +185,8 @@ def _names(seen: Seen, family: Reference) -> list[Named]:
     )
 
 
-def _ask_which(rng: np.random.Generator, seen: Seen) -> Question | None:
-    drawn = refer(rng, seen, ("color", "left_right", "size", "reasoning"))
+def _ask_which(rng: np.random.Generator, seen: Seen, only_known: bool) -> Question | None:
+    drawn = refer(rng, seen, ("color", "left_right", "size", "reasoning"), only_known=only_known)
     if drawn is None:
         return None
     phrase, named = drawn
@@ -186,8 +196,8 @@ def _ask_which(rng: np.random.Generator, seen: Seen) -> Question | None:
     return Question(family="which", text=f"which thing is {phrase} ?", answer=answer, about=named.family)
 
 
-def _ask_where(rng: np.random.Generator, seen: Seen) -> Question | None:
-    drawn = refer(rng, seen, _REFERENCES)
+def _ask_where(rng: np.random.Generator, seen: Seen, only_known: bool) -> Question | None:
+    drawn = refer(rng, seen, _REFERENCES, only_known=only_known)
     if drawn is None:
         return None
     phrase, named = drawn
@@ -195,8 +205,10 @@ def _ask_where(rng: np.random.Generator, seen: Seen) -> Question | None:
     return Question(family="where", text=f"where is {phrase} ?", answer=grid_cell(place), about=named.family)
 
 
-def _ask_property(rng: np.random.Generator, seen: Seen, name: Literal["color", "shape", "size"]) -> Question | None:
-    drawn = refer(rng, seen, ("left_right", "size", "reasoning", "plain", "color"))
+def _ask_property(
+    rng: np.random.Generator, seen: Seen, name: Literal["color", "shape", "size"], only_known: bool
+) -> Question | None:
+    drawn = refer(rng, seen, ("left_right", "size", "reasoning", "plain", "color"), only_known=only_known)
     if drawn is None:
         return None
     phrase, named = drawn

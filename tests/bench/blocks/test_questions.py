@@ -77,3 +77,14 @@ def test_known_phrasings_alone_can_be_asked_for(seen):
     rng = np.random.default_rng(0)
     drawn = [refer(rng, view, ("size",), only_known=True) for view in seen for _ in range(6)]
     assert not [phrase for phrase, _ in filter(None, drawn) if "than" in phrase or "of the two" in phrase]
+
+
+def test_questions_can_leave_phrasings_and_families_out(seen):
+    rng = np.random.default_rng(0)
+    kept = [draw_question(rng, view, only_known=True, without=("meaning",)) for view in seen for _ in range(20)]
+    drawn = [draw_question(rng, view) for view in seen for _ in range(20)]
+    texts, others = ([question.text for question in each if question is not None] for each in (kept, drawn))
+    held_out = ("farthest", "that is on", "of the two", "than the other", "object", "colored like")
+    for words in (*held_out, "make the", "remove the"):
+        assert any(words in text for text in others)
+        assert not any(words in text for text in texts)
