@@ -33,6 +33,7 @@ from ...editors import PRESET_FILE, OptimizeConfig, OptimizeProgress, optimize
 from ..blocks import Question, draw_question, question_vocabulary
 from .captions import caption_vocabulary
 from .clip import installed_part
+from .fingerprints import fingerprint_settings, fingerprint_weights, identity_for
 from .talk import Album, TalkRecipe, load_album, render_album
 from .tokenizer import build_tokenizer
 
@@ -284,6 +285,9 @@ def train_llava(
 
     Returns:
         LLaVA, finished when its step is the recipe's last; None while pictures are missing.
+
+    Raises:
+        SessionError: if the folder holds the run of another recipe.
     """
     end = time.monotonic() + max_seconds
     if not render_album(recipe.talk, folder, report, device, deadline=end):
@@ -300,11 +304,14 @@ def train_llava(
     def show(progress: OptimizeProgress) -> None:
         report(f"llava {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
 
+    state = folder / "llava.state"
+    begun = fingerprint_weights([installed_part("clip")] if recipe.from_clip else [])
     step, average = optimize(
         dict(model.named_parameters()),
         loss_fn,
         recipe.optimize,
-        state_path=folder / "llava.state",
+        state_path=state,
+        identity=identity_for(state, fingerprint_settings(recipe, begun)),
         save_every=_SAVE_EVERY,
         max_seconds=end - time.monotonic(),
         report=show,

@@ -85,7 +85,10 @@ class ReadingPairs:
 
 
 class Talks:
-    """Questions about pictures, one for each visit."""
+    """Questions about pictures, one for each visit, with known phrasings alone, as in the edits beside them.
+
+    None asks what an instruction means: the words are those of an edit, and what the two are answered with differs.
+    """
 
     def __init__(self, album: Album) -> None:
         """Ask about the pictures of an album."""
@@ -98,7 +101,8 @@ class Talks:
     def read(self, index: int, rng: np.random.Generator) -> Sample:
         """A question about a picture; where it offers none, about the next one that does."""
         while True:
-            question = draw_question(rng, self._album.seen(index % len(self._album)))
+            seen = self._album.seen(index % len(self._album))
+            question = draw_question(rng, seen, only_known=True, without=("meaning",))
             if question is not None:
                 picture = self._album.pictures[index % len(self._album)].float() / 255
                 return Sample(text=question.text, image=picture, answer=question.answer)
@@ -113,6 +117,7 @@ def render_reading(
     report: Callable[[str], None],
     device: torch.device | str,
     *,
+    origin: str | None = None,
     deadline: float = math.inf,
 ) -> bool:
     """Render and encode the shards that are missing; whether all of them are there now.
@@ -124,6 +129,7 @@ def render_reading(
         folder: where to.
         report: receives progress lines.
         device: where to render.
+        origin: fingerprint of the autoencoder and the album, kept in the shards.
         deadline: of `time.monotonic`; no shard is begun after it.
     """
     for sort in SORTS:
@@ -137,16 +143,24 @@ def render_reading(
                 latents = [backbone.encode(group.float() / 255, keep=False) for group in tensors[name].split(_GROUP)]
                 tensors[f"{name}_latents"] = torch.cat(latents).cpu()
             metadata = {"texts": json.dumps([texts, plain]), "recipe": _fingerprint(recipe)}
+            if origin is not None:
+                metadata["origin"] = origin
             write_tensors(path, tensors, hint=DISK_HINT, metadata=metadata)
             report(f"rendered {sort} pairs {shard + 1}/{getattr(recipe, sort)}")
     return all(_path(folder, sort, shard).exists() for sort in SORTS for shard in range(getattr(recipe, sort)))
 
 
-def load_reading(recipe: ReadingCorpusRecipe, folder: Path, sort: Sort) -> ReadingPairs:
+def load_reading(recipe: ReadingCorpusRecipe, folder: Path, sort: Sort, *, origin: str | None = None) -> ReadingPairs:
     """Read all pairs of a sort.
 
+    Args:
+        recipe: how many.
+        folder: where they are.
+        sort: which.
+        origin: what the shards must be made from; those that keep nothing of it pass. None = anything.
+
     Raises:
-        SessionError: if some are missing, or were rendered by another recipe.
+        SessionError: if some are missing, or were rendered by another recipe or from something else.
     """
     rows: dict[str, list[Tensor]] = {name: [] for name in ("source", "target", "source_latents", "target_latents")}
     texts: list[str] = []
@@ -159,6 +173,8 @@ def load_reading(recipe: ReadingCorpusRecipe, folder: Path, sort: Sort) -> Readi
             metadata = file.metadata()
             if metadata["recipe"] != _fingerprint(recipe):
                 raise SessionError(f"{path} was rendered by another recipe: remove it to render it anew")
+            if origin is not None and metadata.get("origin", origin) != origin:
+                raise SessionError(f"{path} was made with another autoencoder or album: remove it to make it anew")
             for name, parts in rows.items():
                 parts.append(file.get_tensor(name))
             own, plainly = json.loads(metadata["texts"])

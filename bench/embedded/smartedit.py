@@ -6,7 +6,6 @@ embedded editor's text encoder makes of the same instruction in plain words ("th
 picture). The language model's LoRA learns along, since its own states are of no use to anybody at that size.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -45,6 +44,7 @@ from ...editors import (
     save_smartedit,
 )
 from .clip import installed_part
+from .fingerprints import fingerprint_settings, fingerprint_weights, identity_for
 from .llava import TrainedLlava, export_llava
 from .reading_corpus import SORTS, ReadingCorpusRecipe, ReadingPairs, Talks, load_reading, render_reading
 from .talk import Album, TalkRecipe, load_album
@@ -269,27 +269,35 @@ def train_smartedit(
     export_llava(llava, place / "mllm")
     model, backbone = begin_embedded(recipe, place / "mllm", device=device)
     album = load_album(recipe.talk, folder)
-    if not render_reading(recipe.corpus, backbone, album, folder, report, device, deadline=end):
+    origin = fingerprint_settings(recipe.talk, fingerprint_weights([installed_part("instruct-pix2pix") / "vae"]))
+    if not render_reading(recipe.corpus, backbone, album, folder, report, device, origin=origin, deadline=end):
         return None
-    pairs = {sort: load_reading(recipe.corpus, folder, sort) for sort in SORTS}
-    identity = fingerprint_beginning(place / "mllm")
+    pairs = {sort: load_reading(recipe.corpus, folder, sort, origin=origin) for sort in SORTS}
+    aligned = fingerprint_settings(
+        fingerprint_beginning(place / "mllm"),
+        recipe.corpus,
+        recipe.talk,
+        recipe.architecture,
+        recipe.lora,
+        recipe.align,
+    )
     step = train_alignment(
         model,
         backbone,
         recipe.align,
         find_alignment(pairs),
         place / "align.state",
-        identity=identity,
+        identity=identity_for(place / "align.state", aligned),
         max_seconds=end - time.monotonic(),
         report=report,
     )
     if step == recipe.align.optimize.steps:
         mixture = mix_samples(recipe.shares, pairs, album)
-        stages: tuple[tuple[str, SmartEditStage, SmartEditRecipe], ...] = (
-            ("first", "2a", recipe.first),
-            ("second", "2b", recipe.second),
+        stages: tuple[tuple[str, SmartEditStage, SmartEditRecipe, tuple[SmartEditRecipe, ...]], ...] = (
+            ("first", "2a", recipe.first, ()),
+            ("second", "2b", recipe.second, (recipe.first,)),
         )
-        for name, stage, settings in stages:
+        for name, stage, settings, before in stages:
             taken = learn_smartedit(
                 model,
                 backbone,
@@ -300,7 +308,7 @@ def train_smartedit(
                 base=str(installed_part("instruct-pix2pix")),
                 preset=SMARTEDIT_PRESET,
                 run=SmartEditRun(save_every=_SAVE_EVERY, workers=0),
-                identity=f"{identity} {recipe.shares}",
+                identity=fingerprint_settings(aligned, recipe.shares, *before),
                 max_seconds=end - time.monotonic(),
                 report=lambda each, name=name: report(
                     f"smartedit {name} {each.step}/{each.steps} diffusion {each.diffusion:.4f} talk {each.talk:.4f}"
@@ -369,12 +377,7 @@ def mix_samples(shares: Shares, pairs: Mapping[str, ReadingPairs], album: Album)
 def fingerprint_beginning(llava: Path) -> str:
     """What decides the result beside the recipe: the LLaVA and the embedded editor."""
     base = installed_part("instruct-pix2pix")
-    used = (llava / "model.safetensors", base / "unet", base / "text_encoder", base / "vae")
-    digest = hashlib.sha1(usedforsecurity=False)
-    for place in used:
-        for path in sorted(place.glob("*.safetensors")) if place.is_dir() else (place,):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return fingerprint_weights([llava / "model.safetensors", base / "unet", base / "text_encoder", base / "vae"])
 
 
 def export_smartedit(trained: TrainedSmartEdit, folder: Path) -> None:

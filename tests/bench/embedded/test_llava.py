@@ -27,7 +27,7 @@ from maskedit.bench.embedded.llava import (
 from maskedit.bench.embedded.talk import TalkRecipe, load_album, render_album
 from maskedit.bench.embedded.tokenizer import build_tokenizer
 from maskedit.bench.embedded.views import ViewsRecipe
-from maskedit.editors import OptimizeConfig
+from maskedit.editors import OptimizeConfig, SessionError
 
 RECIPE = LlavaRecipe(
     talk=TalkRecipe(views=ViewsRecipe(shards=1, views_per_shard=6, image_size=16), mirror_shards=1),
@@ -148,6 +148,8 @@ def test_training_is_cut_and_resumed_to_the_same_bits(tmp_path: Path):
     assert ended is not None and whole is not None and ended.step == whole.step == 2
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, ended.model.state_dict()[name])
+    with pytest.raises(SessionError, match="another run"):
+        train_llava(replace(RECIPE, mirrors=0.9), tmp_path, device="cpu", report=lambda _: None)
 
 
 def test_an_export_loads_in_transformers(model, tokenizer, pictures, tmp_path: Path):

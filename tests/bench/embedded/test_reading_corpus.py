@@ -96,6 +96,10 @@ def test_talks_have_an_answer_and_the_picture_they_are_about(album: Album):
     sample = talks.read(2, np.random.default_rng(1))
     assert sample.answer and not sample.is_edit and sample.image is not None
     assert sample.image.shape == (3, 16, 16)
+    asked = {talks.read(index, np.random.default_rng(seed)).text for index in range(len(talks)) for seed in range(20)}
+    # Neither held-out phrasings nor instructions, which an edit begins with.
+    assert not [text for text in asked if "than the other" in text or "that is on" in text or "object" in text]
+    assert {text.split()[0] for text in asked} <= {"which", "where", "what", "how", "is"}
 
 
 def test_missing_and_foreign_shards_are_refused(folder: Path, tmp_path: Path):
@@ -104,6 +108,14 @@ def test_missing_and_foreign_shards_are_refused(folder: Path, tmp_path: Path):
     other = ReadingCorpusRecipe(plain=1, understanding=1, reasoning=1, segmentation=1, pairs_per_shard=7)
     with pytest.raises(SessionError, match="another recipe"):
         load_reading(other, folder, "plain")
+
+
+def test_shards_of_another_origin_are_refused(folder: Path, backbone: Backbone, album: Album, tmp_path: Path):
+    assert len(load_reading(RECIPE, folder, "plain", origin="one")) > 0
+    assert render_reading(RECIPE, backbone, album, tmp_path, lambda _: None, "cpu", origin="one")
+    assert len(load_reading(RECIPE, tmp_path, "plain", origin="one")) > 0
+    with pytest.raises(SessionError, match="another autoencoder or album"):
+        load_reading(RECIPE, tmp_path, "plain", origin="two")
 
 
 def test_settings_out_of_range_are_refused():

@@ -1,5 +1,6 @@
 """The embedded SmartEdit: its stages follow each other, cut anywhere, and its checkpoint edits."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from maskedit.bench.embedded.clip import installed_part
 from maskedit.bench.embedded.llava import LlavaRecipe, TrainedLlava, build_llava, talk_vocabulary
 from maskedit.bench.embedded.reading_corpus import SORTS, ReadingCorpusRecipe, load_reading
 from maskedit.bench.embedded.smartedit import (
+    BASE,
     AlignRecipe,
     EmbeddedSmartEditRecipe,
     Shares,
@@ -29,6 +31,7 @@ from maskedit.bench.embedded.views import ViewsRecipe
 from maskedit.editors import (
     BackboneConfig,
     OptimizeConfig,
+    SessionError,
     SmartEditArchitecture,
     SmartEditRecipe,
     load_smartedit,
@@ -101,6 +104,20 @@ def test_a_finished_run_is_loaded_and_not_trained_again(llava: TrainedLlava, fol
         assert torch.equal(value, values(again)[name]), name
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, align=replace(RECIPE.align, captions=0.5)),
+        replace(RECIPE, align=replace(RECIPE.align, optimize=replace(OPTIMIZE, learning_rate=2e-3))),
+        replace(RECIPE, lora=replace(RECIPE.lora, alpha=32)),
+        replace(RECIPE, shares=Shares(talk=0.5)),
+    ],
+)
+def test_a_run_of_another_recipe_is_refused(llava: TrainedLlava, folder: Path, trained: TrainedSmartEdit, other):
+    with pytest.raises(SessionError, match="another run"):
+        train_smartedit(other, llava, folder, device="cpu", report=lambda _: None)
+
+
 def test_the_second_stage_moves_the_unet_and_leaves_the_llava(trained: TrainedSmartEdit, llava: TrainedLlava):
     _, begun = begin_embedded(RECIPE, Path(str(trained.model.mllm.location)), device="cpu")
     moved = [n for n, each in begun.unet.state_dict().items() if not torch.equal(each, trained.unet.state_dict()[n])]
@@ -119,8 +136,10 @@ def test_an_export_loads_beside_the_embedded_editor(trained: TrainedSmartEdit, t
     reading, wanted = (each.read(picture, ["make the left cube red"]) for each in (loaded, trained.model))
     torch.testing.assert_close(reading.contexts, wanted.contexts, rtol=2e-2, atol=2e-2)
     assert isinstance(loaded.mllm.llava, LlavaForConditionalGeneration)
-    assert (tmp_path / "instruct-pix2pix").exists() is False
-    assert installed_part("instruct-pix2pix").is_dir()
+    # What is shared with the embedded editor is not stored twice: the set must have it beside.
+    assert not [part for part in ("vae", "text_encoder", "tokenizer") if (place / part).exists()]
+    assert json.loads((place / "maskedit.json").read_text())["base"] == "../instruct-pix2pix"
+    assert (place / BASE).resolve().name == installed_part("instruct-pix2pix").name
 
 
 def test_the_first_stage_learns_pictures_and_captions(trained: TrainedSmartEdit, folder: Path):
