@@ -68,7 +68,7 @@ class OptimizeConfig:
     max_grad_norm: float = 1.0
     """Gradient norm above which gradients are scaled down."""
     ema_decay: float = 0.999
-    """Decay of the moving average of the weights, in [0, 1); 0 = keep the last weights."""
+    """Decay of the moving average of the weights, in [0, 1); 0 = there is none, the last weights are kept."""
     seed: int = 0
     """Seed of every random draw of the loss."""
 
@@ -128,7 +128,8 @@ def optimize(
             alone. All of them must see the same state file; the first one writes it.
 
     Returns:
-        The number of steps taken in all (`config.steps` when finished) and the averaged tensors by name.
+        The number of steps taken in all (`config.steps` when finished) and the averaged tensors by name; without an
+        average, the parameters themselves, in the same memory.
 
     Raises:
         SessionError: if the state file belongs to other tensors, or to another run.
@@ -137,10 +138,11 @@ def optimize(
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
     )
-    average = {name: value.detach().clone() for name, value in parameters.items()}
-    step = 0
+    keeps_average = config.ema_decay > 0
+    average = {name: value.detach().clone() if keeps_average else value.detach() for name, value in parameters.items()}
+    step, saved = 0, -1
     if state_path is not None and state_path.exists():
-        step = _load_state(state_path, identity, parameters, average, optimizer)
+        step = saved = _load_state(state_path, identity, parameters, average, optimizer, keeps_average=keeps_average)
     device = next(iter(parameters.values())).device
     generator = torch.Generator(device)
     start, total, counted = time.monotonic(), torch.zeros((), device=device), 0
@@ -154,10 +156,11 @@ def optimize(
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), config.max_grad_norm, error_if_nonfinite=False)
         optimizer.step()
         step += 1
-        decay = min(config.ema_decay, step / (step + 10))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
-            list(average.values()), [p.detach() for p in parameters.values()], 1 - decay
-        )
+        if keeps_average:
+            decay = min(config.ema_decay, step / (step + 10))
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+                list(average.values()), [p.detach() for p in parameters.values()], 1 - decay
+            )
         total, counted = total + loss, counted + 1
         if step % report_every == 0 or step == config.steps:
             mean = _finite_mean(total, counted, step)
@@ -168,11 +171,12 @@ def optimize(
         if state_path is not None and step % save_every == 0:
             _finite_mean(total, counted, step)
             if writes:
-                _save_state(state_path, step, identity, parameters, average, optimizer)
-    if state_path is not None:
+                _save_state(state_path, step, identity, parameters, average if keeps_average else {}, optimizer)
+            saved = step
+    if state_path is not None and saved != step:
         _finite_mean(total, counted, step)
         if writes:
-            _save_state(state_path, step, identity, parameters, average, optimizer)
+            _save_state(state_path, step, identity, parameters, average if keeps_average else {}, optimizer)
     if team is not None:
         team.wait()
     return step, average
@@ -237,6 +241,8 @@ def _load_state(
     parameters: Mapping[str, Tensor],
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
+    *,
+    keeps_average: bool,
 ) -> int:
     try:
         stored = load_file(path)
@@ -245,8 +251,10 @@ def _load_state(
             step = int(count)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise SessionError(f"{path} is no state of an optimisation ({error}): remove it to begin anew") from error
-    shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in ("value", "average")}
-    own = {key: value.shape for key, value in stored.items() if key.startswith(("value.", "average."))}
+    # Where no average is kept, that of a state that was written when there always was one is not needed.
+    kinds = ("value", "average") if keeps_average else ("value",)
+    shapes = {f"{kind}.{name}": p.shape for name, p in parameters.items() for kind in kinds}
+    own = {key: value.shape for key, value in stored.items() if key.startswith(tuple(f"{kind}." for kind in kinds))}
     if own != shapes:
         raise SessionError(
             f"{path} belongs to other tensors than the {len(parameters)} to learn: remove it to begin anew"
@@ -256,7 +264,8 @@ def _load_state(
     for name, value in parameters.items():
         with torch.no_grad():
             value.copy_(stored[f"value.{name}"])
-        average[name].copy_(stored[f"average.{name}"])
+        if keeps_average:
+            average[name].copy_(stored[f"average.{name}"])
         moments = {
             key: stored[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in stored
         }

@@ -1,10 +1,10 @@
 """Samples of the training, step by step, read ahead by background workers.
 
-Sample i of step s is number s x batch + i of the mixture, whoever reads it: a run that is cut, or divided over
-processes, meets the same samples in the same steps.
+Sample i of step s is number s x batch + i of the mixture, counted from the first of the run, whoever reads it: a run
+that is cut, or divided over processes, meets the same samples in the same steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -74,29 +74,76 @@ def _fit(picture: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
     return resize_image(picture[None], size, size)[0].clamp(0, 1)
 
 
-_Step: TypeAlias = "tuple[Numbered, ...] | MaskeditError"
+_TENSORS = ("image", "target", "image_latents", "target_latents")
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Samples of a step on their way from a worker: a tensor is a file descriptor, so there is one of each kind."""
+
+    rest: tuple[Numbered, ...]
+    """All but the tensors."""
+    stacks: Mapping[str, tuple[list[int], Tensor]]
+    """Which samples have a tensor of a kind, and theirs in one."""
+
+    @classmethod
+    def pack(cls, samples: Sequence[Numbered]) -> "_Packed":
+        stacks = dict[str, tuple[list[int], Tensor]]()
+        for name in _TENSORS:
+            tensors = {row: getattr(each.sample, name, None) for row, each in enumerate(samples)}
+            found = {row: tensor for row, tensor in tensors.items() if tensor is not None}
+            if found:
+                stacks[name] = (list(found), torch.stack(list(found.values())))
+        bare = [{name: None for name in _TENSORS if hasattr(each.sample, name)} for each in samples]
+        rest = [
+            replace(each, sample=replace(each.sample, **nothing)) for each, nothing in zip(samples, bare, strict=True)
+        ]
+        return cls(tuple(rest), stacks)
+
+    def unpack(self) -> tuple[Numbered, ...]:
+        own = [dict[str, Tensor]() for _ in self.rest]
+        for name, (rows, stack) in self.stacks.items():
+            for row, tensor in zip(rows, stack, strict=True):
+                own[row][name] = tensor
+        return tuple(
+            replace(each, sample=replace(each.sample, **tensors)) for each, tensors in zip(self.rest, own, strict=True)
+        )
+
+
+_Step: TypeAlias = "_Packed | MaskeditError"
 """The samples of a step, or why they cannot be read: a worker's own report would be many lines of its innards."""
 
 
 class _Steps(Dataset[_Step]):
     """What one process learns from in each step."""
 
-    def __init__(self, mixture: Drawing, *, batch: int, share: range, size: int) -> None:
-        self._mixture, self._batch, self._share, self._size = mixture, batch, share, size
+    def __init__(self, mixture: Drawing, *, batch: int, share: range, size: int, first: int) -> None:
+        self._mixture, self._batch, self._share, self._size, self._first = mixture, batch, share, size, first
 
     def __getitem__(self, index: int) -> _Step:
-        numbers = [index * self._batch + row for row in self._share]
+        numbers = [self._first + index * self._batch + row for row in self._share]
         try:
-            return tuple(Numbered(number=n, sample=fit_sample(self._mixture.draw(n), self._size)) for n in numbers)
+            samples = [Numbered(number=n, sample=fit_sample(self._mixture.draw(n), self._size)) for n in numbers]
         except MaskeditError as error:
             return error
+        return _Packed.pack(samples)
 
 
 class StepReader:
     """Reads the samples of one step after another."""
 
     def __init__(
-        self, mixture: Drawing, *, batch: int, size: int, steps: int, index: int = 0, count: int = 1, workers: int = 0
+        self,
+        mixture: Drawing,
+        *,
+        batch: int,
+        size: int,
+        steps: int,
+        first: int = 0,
+        index: int = 0,
+        count: int = 1,
+        workers: int = 0,
+        skipped: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare to read; nothing is read yet.
 
@@ -105,15 +152,17 @@ class StepReader:
             batch: samples of a step over all processes.
             size: side of the pictures in pixels.
             steps: how many there are in all.
+            first: number of the first sample of the first step.
             index: of this process.
             count: of processes.
             workers: background processes that read ahead; 0 = none.
+            skipped: told why samples could not be read in whose place there are others, each time they are met.
 
         Raises:
             InputError: if the processes cannot share a batch evenly.
         """
-        self._dataset = _Steps(mixture, batch=batch, share=share_of(batch, index, count), size=size)
-        self._steps, self._workers = steps, workers
+        self._dataset = _Steps(mixture, batch=batch, share=share_of(batch, index, count), size=size, first=first)
+        self._steps, self._workers, self._skipped = steps, workers, skipped
         self._ahead: Iterator[_Step] | None = None
         self._next = -1
 
@@ -126,9 +175,13 @@ class StepReader:
         if self._ahead is None or step != self._next:
             self._ahead = self._begin(step)
         self._next = step + 1
-        samples = next(self._ahead)
-        if isinstance(samples, MaskeditError):
-            raise samples
+        packed = next(self._ahead)
+        if isinstance(packed, MaskeditError):
+            raise packed
+        samples = packed.unpack()
+        for reason in (reason for each in samples for reason in each.sample.skipped):
+            if self._skipped is not None:
+                self._skipped(reason)
         return samples
 
     def _begin(self, step: int) -> Iterator[_Step]:

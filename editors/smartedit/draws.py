@@ -1,17 +1,22 @@
 """What is drawn at random for one sample of the training: noise, noise level, template, and what is dropped.
 
 Each sample has a generator of its own, seeded by its number, so that what a step learns from does not depend on how its
-samples are divided into micro-batches or over processes.
+samples are divided into micro-batches or over processes. Each stage numbers its samples from another place, so that it
+meets others than the stage before, with other noise.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_SAMPLES_OF_A_SEED = 1_000_000_007
-"""Distance of the seeds of two runs; a prime above the number of samples of any run."""
+from .recipe import SmartEditStage
+
+_SAMPLES_OF_A_STAGE = 1 << 40
+"""Distance of the first samples of two stages; above the number of samples of any run."""
+_FIRST: dict[SmartEditStage, int] = {"1": 0, "2a": _SAMPLES_OF_A_STAGE, "2b": 2 * _SAMPLES_OF_A_STAGE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,11 @@ class Draws:
         return min(int(self.template * templates), templates - 1)
 
 
+def first_sample(stage: SmartEditStage) -> int:
+    """Number of the first sample of a stage."""
+    return _FIRST[stage]
+
+
 def draw_for(number: int, *, seed: int, shape: tuple[int, int, int]) -> Draws:
     """The draws of a sample.
 
@@ -55,7 +65,7 @@ def draw_for(number: int, *, seed: int, shape: tuple[int, int, int]) -> Draws:
         seed: of the run.
         shape: channels, rows and columns of the noise.
     """
-    generator = torch.Generator().manual_seed(_seed_of(number, seed))
+    generator = torch.Generator().manual_seed(_seed_of(0, seed, number))
     template, level, drop = torch.rand(3, generator=generator, dtype=torch.double).tolist()
     return Draws(template=template, level=level, drop=drop, noise=torch.randn(shape, generator=generator))
 
@@ -67,8 +77,8 @@ def dropout_seed(number: int, *, seed: int) -> int:
         number: of the sample.
         seed: of the run.
     """
-    return _seed_of(number, seed + 1)
+    return _seed_of(1, seed, number)
 
 
-def _seed_of(number: int, seed: int) -> int:
-    return (seed * _SAMPLES_OF_A_SEED + number) % 2**63
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -1,7 +1,8 @@
 """Training SmartEdit, stage by stage, in slices that resume (arXiv 2312.06739, sections 4.3 and 5.1).
 
-The loop is that of `core/optimize.py`. Its state lies in the run's folder, beside a log of one JSON object per line and
-the checkpoint; a run that is killed goes on from its last state and ends the same, alone or in a team of as many.
+The loop is that of `core/optimize.py`. Its state lies in the run's folder, beside a log of one JSON object per line, a
+list of the samples that could not be read, and the checkpoint; a run that is killed goes on from its last state and
+ends the same, alone or in a team of as many.
 """
 
 import hashlib
@@ -26,13 +27,15 @@ from ..core.files import one_line_on_failure, write_atomic
 from ..core.loading import quiet_loading
 from ..core.optimize import OptimizeConfig, OptimizeProgress, optimize
 from .batches import Drawing, StepReader
+from .draws import first_sample
 from .files import save_smartedit
 from .losses import SmartEditLoss
-from .model import SmartEditModel, Stage
-from .recipe import SmartEditRecipe, SmartEditRun
+from .model import SmartEditModel
+from .recipe import SmartEditRecipe, SmartEditRun, SmartEditStage
 from .team import LearningTeam
 
 CHECKPOINT_FOLDER, LOG_FILE, STATE_FILE = "checkpoint", "log.jsonl", "state.safetensors"
+SKIPPED_FILE = "skipped.txt"
 _HINT = "free some space or choose another folder, then run the same command again; it goes on from the last state"
 
 
@@ -62,7 +65,7 @@ def learn_smartedit(
     mixture: Drawing,
     recipe: SmartEditRecipe,
     *,
-    stage: Stage,
+    stage: SmartEditStage,
     folder: Path,
     base: str,
     preset: CheckpointPreset | None = None,
@@ -128,7 +131,7 @@ class _Learning:
         backbone: Backbone,
         mixture: Drawing,
         recipe: SmartEditRecipe,
-        stage: Stage,
+        stage: SmartEditStage,
         parameters: dict[str, nn.Parameter],
         folder: Path,
         run: SmartEditRun,
@@ -142,9 +145,11 @@ class _Learning:
             batch=recipe.batch,
             size=recipe.size,
             steps=recipe.steps,
+            first=first_sample(stage),
             index=0 if team is None else team.index,
             count=1 if team is None else team.count,
             workers=run.workers,
+            skipped=_Skipped(folder / SKIPPED_FILE),
         )
         self.loss = SmartEditLoss(
             model, backbone, recipe, reader, stage=stage, parameters=list(parameters.values()), team=team
@@ -161,11 +166,10 @@ class _Learning:
         state, start = self.folder / STATE_FILE, time.monotonic()
         step = _steps_of(state)
         watch = _Watch(self.loss, self.recipe, self.folder / LOG_FILE, self.model.device, step, report)
-        if self._is_first:
-            watch.forget_after(step)
         if self.team is not None:
-            # A fresh LoRA or QFormer is random, and must be the same for all.
-            self.team.share(list(self.parameters.values()))
+            # A fresh LoRA or QFormer is random, and must be the same for all; so are the waves of the interaction.
+            parts = (self.model.qformer, self.model.interaction)
+            self.team.share([*self.parameters.values(), *(each for part in parts for each in part.buffers())])
         every = self.run.export_every or self.recipe.steps
         average: Mapping[str, Tensor] = {}
         while True:
@@ -188,8 +192,13 @@ class _Learning:
             if is_over:
                 break
         watch.close()
-        _fill(self.parameters, average)
+        if self._averages:
+            _fill(self.parameters, average)
         return step
+
+    @property
+    def _averages(self) -> bool:
+        return self.recipe.ema_decay > 0
 
     @property
     def _is_first(self) -> bool:
@@ -198,8 +207,8 @@ class _Learning:
     def _export(self, average: Mapping[str, Float[Tensor, "..."]], base: str, preset: CheckpointPreset) -> None:
         """Write the checkpoint with averaged weights; the first process does."""
         if self._is_first:
-            now = {name: value.detach().clone() for name, value in self.parameters.items()}
-            _fill(self.parameters, average)
+            now = {name: value.detach().clone() for name, value in self.parameters.items()} if self._averages else {}
+            _fill(self.parameters, average if self._averages else {})
             save_smartedit(self.model, self.backbone.unet, self.folder / CHECKPOINT_FOLDER, base=base, preset=preset)
             _fill(self.parameters, now)
         if self.team is not None:
@@ -221,9 +230,14 @@ class _Watch:
         self._loss, self._recipe, self._path, self._device, self._report = loss, recipe, path, device, report
         self._start = self._last = time.monotonic()
         self._step, self._memory = step, PeakMemory(device)
+        self._is_trimmed = False
 
     def __call__(self, progress: OptimizeProgress) -> None:
         """Add a line for the steps since the last one."""
+        if not self._is_trimmed:
+            # Not before: a state of another run is refused, and its log stays what it was.
+            self._forget_after(self._step)
+            self._is_trimmed = True
         now, parts = time.monotonic(), self._loss.take_parts()
         samples = (progress.step - self._step) * self._recipe.batch
         line = SmartEditProgress(
@@ -242,15 +256,43 @@ class _Watch:
         if self._report is not None:
             self._report(line)
 
-    def forget_after(self, step: int) -> None:
-        """Leave out what a run that was killed wrote of steps that will be taken again."""
-        lines = self._path.read_text(encoding="utf-8").splitlines(True) if self._path.is_file() else []
-        kept = "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+    def _forget_after(self, step: int) -> None:
+        """Leave out what a run that was killed wrote of steps that will be taken again, and what is no whole line."""
+        content = self._path.read_text(encoding="utf-8", errors="replace") if self._path.is_file() else ""
+        kept = "".join(line for line in content.splitlines(True) if line.endswith("\n") and _step_of(line) <= step)
         write_atomic(self._path, lambda file: file.write(kept.encode()), hint=_HINT)
 
     def close(self) -> None:
         """Look at the memory no longer."""
         self._memory.stop()
+
+
+class _Skipped:
+    """Names what could not be read, each sample once; every process of a team adds to the same file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._known = path, set[str]()
+
+    def __call__(self, reason: str) -> None:
+        """Add a line, unless it is there."""
+        line = " ".join(reason.split())
+        if line in self._known:
+            return
+        self._known.add(line)
+        with one_line_on_failure(self._path, hint=_HINT):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            known = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+            if line not in known:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the log is about; none where the line is broken."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 def _steps_of(state: Path) -> int:
@@ -264,9 +306,11 @@ def _steps_of(state: Path) -> int:
         return 0
 
 
-def _mark(recipe: SmartEditRecipe, stage: Stage, identity: str) -> str:
+def _mark(recipe: SmartEditRecipe, stage: SmartEditStage, identity: str) -> str:
     """What tells a run from others of the same tensors; a run at a constant rate may be made longer."""
     settings = asdict(recipe)
+    # Whoever runs out of memory may go on with fewer at once.
+    settings.pop("micro_batch")
     if recipe.schedule == "constant" and not recipe.warmup_share:
         settings.pop("steps")
     content = json.dumps([settings, stage, identity], sort_keys=True)
@@ -275,7 +319,7 @@ def _mark(recipe: SmartEditRecipe, stage: Stage, identity: str) -> str:
 
 @contextmanager
 def _learning(
-    model: SmartEditModel, backbone: Backbone, stage: Stage, recipe: SmartEditRecipe, run: SmartEditRun
+    model: SmartEditModel, backbone: Backbone, stage: SmartEditStage, recipe: SmartEditRecipe, run: SmartEditRun
 ) -> Generator[dict[str, nn.Parameter]]:
     """Let learn what the stage trains, by name, and freeze everything again on leaving."""
     unet, language = backbone.unet, model.mllm.language

@@ -4,9 +4,12 @@ Stage 1, on captions: the language model's words, and the distance of what was r
 Stage 2, on edits and talks: the language model's words, and the diffusion loss of the edits; a talk counts as an edit
 whose diffusion loss is zero. Every sample counts alike, and everything is drawn for each sample by itself, so that the
 loss of a step does not depend on how its samples are divided; only the dropout inside of the networks does.
+
+What is said in a conversation is cut to 256 tokens beside the picture, as in the published training.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -22,14 +25,16 @@ from ..core.input_features import InputFeatures
 from ..core.objective import diffusion_loss
 from ..core.types import Latents, PromptEmbeds
 from .batches import EncodedSample, Numbered, StepReader
-from .conversation import caption_conversation, edit_conversation, talk_conversation
+from .conversation import ChatTokenizer, Conversation, caption_conversation, edit_conversation, talk_conversation
 from .draws import Draws, draw_for, dropout_seed
-from .model import SmartEditModel, Stage
-from .recipe import SmartEditRecipe
+from .model import SmartEditModel
+from .recipe import SmartEditRecipe, SmartEditStage
 from .team import LearningTeam
 
 _CHANGED = 4 / 255
 """A pixel is changed where a channel differs by more than this."""
+_LONGEST, _FEWEST = 256, 64
+"""Tokens of a conversation without its picture, and of each text in it that are kept whatever stands around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,7 @@ class SmartEditLoss:
         recipe: SmartEditRecipe,
         reader: StepReader,
         *,
-        stage: Stage,
+        stage: SmartEditStage,
         parameters: Sequence[nn.Parameter] = (),
         team: LearningTeam | None = None,
     ) -> None:
@@ -87,7 +92,7 @@ class SmartEditLoss:
         if stage != "1" and recipe.size % factor:
             raise ModelError(f"expected a size in multiples of {factor} pixels, got {recipe.size}: round it")
         self._shape = (backbone.latent_channels, recipe.size // factor, recipe.size // factor)
-        self._seen = list[Tensor]()
+        self._sums, self._steps = torch.zeros(2, device=model.device), 0
 
     def __call__(self, step: int, generator: torch.Generator) -> Iterator[Tensor]:
         """The terms of a step; nothing is drawn from the generator, since each sample has its own."""
@@ -106,13 +111,13 @@ class SmartEditLoss:
         means = sums / len(samples)
         if self._team is not None:
             self._team.average([means])
-        self._seen.append(means)
+        self._sums, self._steps = self._sums + means, self._steps + 1
 
     def take_parts(self) -> Parts:
         """Means of the steps since the last call."""
-        mean = torch.stack(self._seen or [torch.zeros(2)]).mean(0).tolist()
-        self._seen.clear()
-        return Parts(talk=mean[0], diffusion=mean[1])
+        talk, diffusion = (self._sums / max(1, self._steps)).tolist()
+        self._sums, self._steps = torch.zeros_like(self._sums), 0
+        return Parts(talk=talk, diffusion=diffusion)
 
     def _chunks(self, samples: Sequence[Numbered]) -> Iterator[tuple[Sequence[Numbered], bool]]:
         """Samples of one kind, as many as go through at once, and whether they are edits."""
@@ -141,11 +146,14 @@ class SmartEditLoss:
         """The loss of stage 1: of the words, and the distance to the caption's hidden states."""
         tokenizer, texts = self._model.mllm.tokenizer, [each.sample.text for each in chunk]
         templates = [self._draw(each).template_of(len(tokenizer.style.captions)) for each in chunk]
-        talks = [caption_conversation(tokenizer, *each) for each in zip(texts, templates, strict=True)]
+        talks = [
+            fit_words(tokenizer, text, lambda words, row=row: caption_conversation(tokenizer, words, row))
+            for text, row in zip(texts, templates, strict=True)
+        ]
         reading = self._model.read_conversations(talks, None)
         cut = self._backbone.tokenizer
         ids = cut(texts, padding="max_length", truncation=True, max_length=cut.model_max_length, return_tensors="pt")
-        wanted = self._backbone.embed_ids(ids.input_ids).float()
+        wanted = self._backbone.embed_ids(ids.input_ids, keep=False).float()
         return reading.talk_loss, (reading.contexts.float() - wanted).pow(2).mean((1, 2))
 
     def _talks(self, chunk: Sequence[Numbered]) -> tuple[Float[Tensor, " chunk"], Float[Tensor, " chunk"]]:
@@ -157,7 +165,7 @@ class SmartEditLoss:
                     f"expected a picture with its edit or an answer in stage {self._stage}, got the text "
                     f"{each.sample.text[:40]!r} alone: leave captions to stage 1"
                 )
-        talks = [talk_conversation(tokenizer, each.sample.text, each.sample.answer or "") for each in chunk]
+        talks = [fit_talk(tokenizer, each.sample.text, each.sample.answer or "") for each in chunk]
         v = self._model.look(torch.stack([_required(each.sample.image) for each in chunk]))
         loss = self._model.mllm.read(talks, v).loss.to(self._model.device)
         return loss, torch.zeros_like(loss)
@@ -167,9 +175,10 @@ class SmartEditLoss:
         tokenizer = self._model.mllm.tokenizer
         draws = [self._draw(each) for each in chunk]
         count = len(tokenizer.style.edits)
+        rows = [own.template_of(count) for own in draws]
         talks = [
-            edit_conversation(tokenizer, each.sample.text, own.template_of(count))
-            for each, own in zip(chunk, draws, strict=True)
+            fit_words(tokenizer, each.sample.text, lambda words, row=row: edit_conversation(tokenizer, words, row))
+            for each, row in zip(chunk, rows, strict=True)
         ]
         v = self._model.look(torch.stack([_required(each.sample.image) for each in chunk]))
         reading = self._model.read_conversations(talks, v)
@@ -211,15 +220,20 @@ class SmartEditLoss:
 
     def _encode(self, chunk: Sequence[Numbered], side: str) -> Latents:
         """Unscaled latents of the images or the targets; those that come with a sample are taken."""
-        rows = list[Tensor]()
-        for each in chunk:
-            stored = getattr(each.sample, f"{side}_latents") if isinstance(each.sample, EncodedSample) else None
-            picture = _required(getattr(each.sample, side))
-            rows.append(self._backbone.encode(picture[None], keep=False)[0] if stored is None else stored)
+        stored = [
+            getattr(each.sample, f"{side}_latents") if isinstance(each.sample, EncodedSample) else None
+            for each in chunk
+        ]
+        pictures = [_required(getattr(each.sample, side)) for each in chunk]
+        due = [picture for picture, own in zip(pictures, stored, strict=True) if own is None]
+        encoded = iter(self._backbone.encode(torch.stack(due), at_once=True) if due else ())
+        rows = [next(encoded) if own is None else own for own in stored]
         return torch.stack([row.to(self._backbone.device, torch.float32) for row in rows])
 
     def _changed(self, chunk: Sequence[Numbered]) -> Float[Tensor, "chunk 1 latent_height latent_width"]:
-        """Which share of each latent cell truly changes."""
+        """Which share of each latent cell truly changes; zeros where nobody asks."""
+        if not self._recipe.changed_weight:
+            return torch.zeros((len(chunk), 1, *self._shape[1:]), device=self._backbone.device)
         pairs = [(_required(each.sample.image), _required(each.sample.target)) for each in chunk]
         changed = torch.stack([((a - b).abs() > _CHANGED).any(0, keepdim=True).float() for a, b in pairs])
         return functional.adaptive_avg_pool2d(changed, self._shape[1:]).to(self._backbone.device)
@@ -229,6 +243,42 @@ class SmartEditLoss:
 
     def _draw(self, numbered: Numbered) -> Draws:
         return draw_for(numbered.number, seed=self._recipe.seed, shape=self._shape)
+
+
+def fit_words(tokenizer: ChatTokenizer, text: str, make: Callable[[str], Conversation]) -> Conversation:
+    """A conversation around a text, which is cut where it makes it too long.
+
+    Args:
+        tokenizer: of the language model.
+        text: the user's words.
+        make: puts words into a conversation.
+    """
+    conversation = make(text)
+    over = _length(conversation) - _LONGEST
+    if over <= 0:
+        return conversation
+    most = max(len(tokenizer.encode(text)) - over, _FEWEST)
+    # Tokens of a text from its beginning become no fewer when letters are added.
+    kept = bisect_right(range(1, len(text) + 1), most, key=lambda letters: len(tokenizer.encode(text[:letters])))
+    return make(text[: max(kept, 1)])
+
+
+def fit_talk(tokenizer: ChatTokenizer, question: str, answer: str) -> Conversation:
+    """A question and its answer; where they are too long, first the answer is cut, then the question.
+
+    Args:
+        tokenizer: of the language model.
+        question: the user's words.
+        answer: the language model's.
+    """
+    whole = talk_conversation(tokenizer, question, answer, longest=_LONGEST)
+    said = len(whole.answer) - len(tokenizer.end())
+    longest = max(said - max(_length(whole) - _LONGEST, 0), _FEWEST)
+    return fit_words(tokenizer, question, lambda words: talk_conversation(tokenizer, words, answer, longest=longest))
+
+
+def _length(conversation: Conversation) -> int:
+    return len(conversation.before) + len(conversation.after) + len(conversation.answer)
 
 
 def _required(picture: Tensor | None) -> Tensor:

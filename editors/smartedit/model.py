@@ -5,7 +5,6 @@ Source: SmartEdit, arXiv 2312.06739, section 4.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -18,9 +17,7 @@ from .conversation import Conversation, edit_conversation
 from .interaction import Interaction
 from .mllm import Mllm
 from .qformer import QFormer
-
-Stage: TypeAlias = Literal["1", "2a", "2b"]
-"""What is learned: the QFormer and the new tokens; LoRA, too; the interaction, too. The UNet learns from 2a on."""
+from .recipe import SmartEditStage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +109,7 @@ class SmartEditModel(nn.Module):
             raise ModelError("expected a reading of a picture, got one of a text alone: read it with its picture")
         return self.interaction(reading.contexts, reading.v, size)
 
-    def trainable(self, stage: Stage) -> dict[str, nn.Parameter]:
+    def trainable(self, stage: SmartEditStage) -> dict[str, nn.Parameter]:
         """Let learn what a stage trains, freeze all else, and give the former by name.
 
         Source: SmartEdit, section 4.3; without the UNet, which is not in here.

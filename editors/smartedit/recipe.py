@@ -23,7 +23,8 @@ class SmartEditRecipe:
     batch: int = 128
     """Samples of a step, over all processes and micro-batches."""
     micro_batch: int = 2
-    """Samples that go through the networks at once; fewer need less memory, and change nothing but the last digits."""
+    """Samples that go through the networks at once; fewer need less memory, and may be taken in the middle of a run.
+    What `dropout` drops depends on it; beside that, only last digits do."""
     learning_rate: float = 1e-5
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -64,7 +65,7 @@ class SmartEditRecipe:
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name):g}")
-        for name in ("talk_weight", "diffusion_weight", "changed_weight", "weight_decay"):
+        for name in ("talk_weight", "diffusion_weight", "changed_weight", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name):g}")
         for name, most in (("warmup_share", 1.0), ("drop_share", 1 / 3), ("ema_decay", 0.999999)):
@@ -100,6 +101,9 @@ class SmartEditRun:
     """Processes that read samples ahead; 0 = none, samples are read when they are due."""
     checkpointing: bool = False
     """Whether language model and UNet compute again in the backward pass what does not fit into memory."""
+    strict: bool = False
+    """Whether a sample that cannot be read ends the run; else the next one of its set takes its place, and
+    `skipped.txt` in the run's folder tells why."""
 
     def __post_init__(self) -> None:
         for name, low in (("save_every", 1), ("report_every", 1), ("export_every", 0), ("workers", 0)):

@@ -4,13 +4,18 @@ Sources are indexed and say nothing of order; a mixture draws from them by sampl
 or divided over processes, meets the same samples.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
+
+from ..core.errors import InputError, MaskeditError
+
+_IN_A_ROW = 8
+"""So many samples behind each other that cannot be read are no accident."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,8 @@ class Sample:
     """The edited picture, of the same size."""
     answer: str | None = None
     """What the language model is to say."""
+    skipped: tuple[str, ...] = ()
+    """Why others of its source, in whose place it is, could not be read."""
 
     def __post_init__(self) -> None:
         if self.target is not None and (self.image is None or self.image.shape != self.target.shape):
@@ -52,15 +59,27 @@ class SampleSource(Protocol):
 
 
 class Mixture:
-    """Sources in given shares; a sample depends on its number and the seed alone."""
+    """Sources in given shares; a sample depends on its number and the seed alone.
 
-    def __init__(self, sources: Mapping[str, SampleSource], shares: Mapping[str, float], *, seed: int = 0) -> None:
+    Sets of millions have samples that cannot be read: a lost photo, a line without a caption. The next one of the same
+    source takes their place, and says so.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, SampleSource],
+        shares: Mapping[str, float],
+        *,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
         """Mix sources.
 
         Args:
             sources: by name.
             shares: how often each is drawn from, in proportion; a source without one is left out.
             seed: of all draws.
+            strict: never put a sample in the place of another.
 
         Raises:
             ValueError: if a share names no source, is negative, or all are 0, or a source is empty.
@@ -76,14 +95,34 @@ class Mixture:
         if empty:
             raise ValueError(f"sources must hold samples, got none in {empty[0]!r}")
         self._sources, self._shares, self._seed = sources, weights / weights.sum(), seed
+        self._tries = 1 if strict else _IN_A_ROW
 
     def draw(self, number: int) -> Sample:
-        """The sample of a number, at least 0."""
+        """The sample of a number, at least 0.
+
+        Raises:
+            InputError: if neither it nor those behind it can be read.
+        """
         rng = np.random.default_rng([self._seed, number])
         name = self.names[int(rng.choice(len(self.names), p=self._shares))]
         source = self._sources[name]
-        return source.read(int(rng.integers(len(source))), rng)
+        index = int(rng.integers(len(source)))
+        skipped = list[str]()
+        for attempt in range(min(self._tries, len(source))):
+            place = (index + attempt) % len(source)
+            try:
+                sample = _worded(source.read(place, rng))
+            except (MaskeditError, OSError, ValueError) as error:
+                skipped.append(f"{name} {place}: {error}")
+                # How much was drawn before it failed is no business of the next one.
+                rng = np.random.default_rng([self._seed, number, attempt + 1])
+                continue
+            return replace(sample, skipped=tuple(skipped)) if skipped else sample
+        others = f" (nor can the {len(skipped) - 1} behind it)" if len(skipped) > 1 else ""
+        raise InputError(f"a sample cannot be read{others}: {skipped[0]}")
 
-    def draw_many(self, numbers: Sequence[int]) -> tuple[Sample, ...]:
-        """The samples of some numbers."""
-        return tuple(self.draw(number) for number in numbers)
+
+def _worded(sample: Sample) -> Sample:
+    if not sample.text.strip() or (sample.answer is not None and not sample.answer.strip()):
+        raise ValueError("a sample without words")
+    return sample

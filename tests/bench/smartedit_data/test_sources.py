@@ -79,7 +79,7 @@ def test_threads_and_other_processes_read_the_same(opened: dict[str, SampleSourc
 def test_a_mixture_draws_from_them(opened: dict[str, SampleSource]) -> None:
     shares = published_shares(opened)
     mixture = Mixture(opened, shares, seed=1)
-    samples = mixture.draw_many(range(40))
+    samples = [mixture.draw(number) for number in range(40)]
     assert "cc12m" not in shares and all(sample.image is not None for sample in samples)
     assert {sample.is_edit for sample in samples} == {True, False}
     workers = torch.utils.data.DataLoader(range(8), batch_size=None, num_workers=2, collate_fn=mixture.draw)

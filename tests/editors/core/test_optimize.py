@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import maskedit.editors.core.optimize as optimize_module
 from maskedit.editors import ModelError, OptimizeConfig, OptimizeProgress, SessionError, optimize
 
 STEPS = 24
@@ -30,6 +31,17 @@ def loss_of(values: dict[str, torch.Tensor]):
     def loss(step: int, generator: torch.Generator) -> torch.Tensor:
         inputs = torch.randn((8, 4), generator=generator)
         return ((inputs @ values["matrix"] + values["row"] - inputs.sum(1, keepdim=True)) ** 2).mean()
+
+    return loss
+
+
+def loss_until(values: dict[str, torch.Tensor], last: int):
+    """The same, until the process is killed."""
+
+    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        if step == last:
+            raise KeyboardInterrupt
+        return loss_of(values)(step, generator)
 
     return loss
 
@@ -142,6 +154,30 @@ def test_without_an_average_the_last_weights_come_back() -> None:
     values = parameters()
     _, average = optimize(values, loss_of(values), config(ema_decay=0.0))
     assert torch.equal(average["matrix"], values["matrix"])
+
+
+def test_without_an_average_no_second_copy_is_written_and_old_states_go_on(tmp_path: Path) -> None:
+    path, values = tmp_path / "state.safetensors", parameters()
+    settings = config(ema_decay=0.0, weight_decay=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        optimize(values, loss_until(values, 5), settings, state_path=path, save_every=5)
+    stored = load_file(path)
+    assert not [name for name in stored if name.startswith("average.")]
+    old = stored | {f"average.{name}": torch.zeros_like(value) for name, value in values.items()}
+    save_file(old, path, metadata={"step": "5"})
+    again, whole = parameters(), parameters()
+    assert optimize(again, loss_of(again), settings, state_path=path)[0] == STEPS
+    optimize(whole, loss_of(whole), settings)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_a_state_is_written_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, write = list[int](), optimize_module._save_state
+    monkeypatch.setattr(optimize_module, "_save_state", lambda *given: (steps.append(given[1]), write(*given)))
+    for _ in range(2):
+        values = parameters()
+        optimize(values, loss_of(values), config(), state_path=tmp_path / "state.safetensors", save_every=STEPS // 2)
+    assert steps == [STEPS // 2, STEPS]
 
 
 def test_the_learning_rate_warms_up_and_decays() -> None:

@@ -1,6 +1,8 @@
 """Steps, shares of processes, and workers: the same samples in all cases."""
 
+import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,6 +44,10 @@ def test_a_run_that_goes_on_meets_the_same_samples() -> None:
     assert numbers(one.read(4)) == [24, 25, 26, 27, 28, 29]
 
 
+def test_the_numbers_of_a_run_may_begin_anywhere() -> None:
+    assert numbers(reader(first=1000).read(1)) == list(range(1006, 1012))
+
+
 def test_processes_share_a_step() -> None:
     parts = [reader(index=index, count=3) for index in range(3)]
     assert [numbers(part.read(1)) for part in parts] == [[6, 7], [8, 9], [10, 11]]
@@ -59,9 +65,42 @@ def test_workers_read_what_is_read_without_them() -> None:
     for step in (1, 2, 3, 4):
         for one, other in zip(alone.read(step), helped.read(step), strict=True):
             assert one.number == other.number
-            assert (one.sample.image is None) == (other.sample.image is None)
-            if one.sample.image is not None and other.sample.image is not None:
-                assert torch.equal(one.sample.image, other.sample.image)
+            plain = fit_sample(Counting().draw(one.number), 8)
+            for name in ("image", "target"):
+                expected = getattr(plain, name)
+                for each in (one, other):
+                    picture = getattr(each.sample, name)
+                    assert (picture is None) == (expected is None)
+                    assert expected is None or torch.equal(picture, expected)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_large_step_takes_few_file_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 60, hard))
+    try:
+        one = reader(batch=96, workers=1)
+        assert [len(one.read(step)) for step in range(5)] == [96] * 5
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_latents_come_with_the_samples_that_have_them_and_what_was_skipped_is_told(workers: int) -> None:
+    class Encoded:
+        def draw(self, number: int) -> Sample:
+            image = torch.full((3, 8, 8), number / 10)
+            own = torch.full((4, 2, 2), float(number)) if number != 1 else None
+            return EncodedSample(text="a", image=image, target=image, image_latents=own, skipped=(f"no {number}",))
+
+    reasons = list[str]()
+    one = StepReader(Encoded(), batch=3, size=8, steps=1, workers=workers, skipped=reasons.append)
+    samples = [each.sample for each in one.read(0)]
+    assert all(isinstance(each, EncodedSample) for each in samples)
+    latents = [each.image_latents for each in samples if isinstance(each, EncodedSample)]
+    assert [None if each is None else each.mean().item() for each in latents] == [0, None, 2]
+    assert reasons == ["no 0", "no 1", "no 2"]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -72,7 +111,7 @@ def test_a_sample_that_cannot_be_read_is_one_line(workers: int) -> None:
             raise InputError(f"cannot read picture {number}")
 
     one = StepReader(Broken(), batch=6, size=8, steps=5, workers=workers)
-    with pytest.raises(InputError, match="^cannot read picture 12$"):
+    with pytest.raises(InputError, match=r"^cannot read picture 12$"):
         one.read(2)
 
 

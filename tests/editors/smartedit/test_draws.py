@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from maskedit.editors.smartedit.draws import Draws, draw_for
+from maskedit.editors.smartedit.draws import Draws, draw_for, dropout_seed, first_sample
 
 SHAPE = (4, 3, 2)
 
@@ -16,6 +16,14 @@ def test_draws_depend_on_the_number_and_the_seed_alone() -> None:
     for other in (draw_for(8, seed=1, shape=SHAPE), draw_for(7, seed=2, shape=SHAPE)):
         assert other.drop != first.drop
         assert not torch.equal(other.noise, first.noise)
+
+
+def test_no_stage_and_no_run_meets_the_draws_of_another() -> None:
+    stages = [first_sample(stage) for stage in ("1", "2a", "2b")]
+    noises = [draw_for(first + n, seed=s, shape=SHAPE).noise for first in stages for n in range(3) for s in range(3)]
+    assert len({tuple(noise.flatten().tolist()) for noise in noises}) == 27
+    seeds = {dropout_seed(first + n, seed=s) for first in stages for n in range(3) for s in range(3)}
+    assert len(seeds) == 27
 
 
 @pytest.mark.slow

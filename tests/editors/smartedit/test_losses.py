@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from maskedit.editors.core.input_features import add_input_features
 from maskedit.editors.smartedit.batches import EncodedSample, StepReader, fit_sample
 from maskedit.editors.smartedit.conversation import caption_conversation, edit_conversation, talk_conversation
 from maskedit.editors.smartedit.draws import draw_for
-from maskedit.editors.smartedit.losses import SmartEditLoss
+from maskedit.editors.smartedit.losses import SmartEditLoss, fit_talk, fit_words
 from maskedit.editors.smartedit.model import SmartEditModel
 from maskedit.editors.smartedit.recipe import SmartEditRecipe
 from maskedit.editors.smartedit.samples import Sample
@@ -67,18 +68,21 @@ def total(loss: SmartEditLoss, step: int = 0) -> float:
 
 @pytest.mark.parametrize("stage", ["1", "2a", "2b"])
 def test_a_step_costs_the_same_however_it_is_divided(learnable: SmartEditModel, backbone: Backbone, stage: str) -> None:
-    source = Pictures(["caption"]) if stage == "1" else None
-    whole = total(loss_of(learnable, backbone, recipe(), stage=stage, source=source), 1)
+    source = Pictures(["caption"]) if stage == "1" else Pictures()
+    # Every option that weighs or changes a sample by itself, in a step of which samples are dropped in several ways.
+    more: dict[str, Any] = {"changed_weight": 3.0, "keep_without_text": True, "drop_features": True, "drop_share": 0.25}
+    dropped = {draw_for(number, seed=0, shape=(4, 8, 8)).is_dropped(0.25) for number in (6, 7, 9, 10)}
+    assert len(dropped) >= 3
+
+    def cost(step: int = 1, micro: int = 6, **team: int) -> float:
+        settings = recipe(micro_batch=micro, **more)
+        return total(loss_of(learnable, backbone, settings, stage=stage, source=source, **team), step)
+
+    whole = cost()
     for micro in (1, 4):
-        divided = total(loss_of(learnable, backbone, recipe(micro_batch=micro), stage=stage, source=source), 1)
-        assert divided == pytest.approx(whole, rel=1e-5)
-    shared = [
-        total(loss_of(learnable, backbone, recipe(), stage=stage, source=source, index=i, count=2), 1) for i in (0, 1)
-    ]
-    assert sum(shared) / 2 == pytest.approx(whole, rel=1e-5)
-    assert total(loss_of(learnable, backbone, recipe(), stage=stage, source=source), 0) != pytest.approx(
-        whole, rel=1e-4
-    )
+        assert cost(micro=micro) == pytest.approx(whole, rel=1e-5)
+    assert sum(cost(index=i, count=2) for i in (0, 1)) / 2 == pytest.approx(whole, rel=1e-5)
+    assert cost(0) != pytest.approx(whole, rel=1e-4)
 
 
 @torch.no_grad()
@@ -255,6 +259,43 @@ def test_what_is_not_reached_gets_a_gradient_of_zero(learnable: SmartEditModel, 
         term.backward()
     assert all(each.grad is not None for each in own.values())
     assert own["qformer.queries"].grad.abs().max() == 0
+
+
+def test_long_texts_are_cut_and_short_ones_stay(learnable: SmartEditModel) -> None:
+    tokenizer = learnable.mllm.tokenizer
+
+    def length(conversation: Any) -> int:
+        return len(conversation.before) + len(conversation.after) + len(conversation.answer)
+
+    for kind in (edit_conversation, caption_conversation):
+        make = partial(kind, tokenizer)
+        assert fit_words(tokenizer, "make it red", make) == make("make it red")
+        long = fit_words(tokenizer, "make it " + "very " * 999 + "red", make)
+        # A space at the end of what is left is cut, too.
+        assert 250 <= length(long) <= 256
+        assert len(long.image_tokens) == 4
+    assert fit_talk(tokenizer, "what?", "that") == talk_conversation(tokenizer, "what?", "that")
+    for question, answer in (("what?", "a" * 999), ("what " * 200, "b" * 90), ("what " * 200, "c" * 999)):
+        talk = fit_talk(tokenizer, question, answer)
+        assert 250 <= length(talk) <= 256
+        # Each keeps at least 64 of its tokens.
+        assert len(talk.answer) >= 64 or answer in tokenizer.decode(talk.answer)
+        assert talk.labels == (True,) * len(talk.answer)
+
+
+def test_captions_and_pictures_of_a_training_are_not_remembered(
+    learnable: SmartEditModel, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = list[int]()
+    run_text, run_encoder = backbone._run_text, backbone._run_encoder
+    monkeypatch.setattr(backbone, "_run_text", lambda ids: (rows.append(len(ids)), run_text(ids))[1])
+    monkeypatch.setattr(backbone, "_run_encoder", lambda image: (rows.append(len(image)), run_encoder(image))[1])
+    captions = loss_of(learnable, backbone, recipe(), stage="1", source=Pictures(["caption"]))
+    edits = loss_of(learnable, backbone, recipe(), source=Pictures(["edit"]))
+    for loss in (captions, captions, edits):
+        rows.clear()
+        total(loss)
+        assert rows == [6] * (1 if loss is captions else 2)
 
 
 @pytest.mark.parametrize(

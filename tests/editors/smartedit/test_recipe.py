@@ -30,6 +30,7 @@ def test_the_first_stage_warms_up_and_falls_to_nothing() -> None:
         ({"drop_share": 0.4}, r"drop_share must be in \[0, 0.333333\], got 0.4"),
         ({"warmup_share": 1.5}, "warmup_share must be in"),
         ({"ema_decay": 1.0}, "ema_decay must be in"),
+        ({"seed": -1}, "seed must be at least 0"),
     ],
 )
 def test_impossible_recipes_are_refused(wrong: dict[str, float], expected: str) -> None:
