@@ -129,7 +129,8 @@ def refuse_what_cannot_run(asked: Asked, options: EditorConfig, *, has_masks: bo
             raise InputError(f"{flag} must be at least {1 / steps:.3g} to run one of {steps} steps, got {share:g}")
     if reads and language is not None and language.provider == "openai":
         make_language(language, api_key=asked.api_key)
-    require_models(options, asked.checkpoint, kind, looks=not has_masks, reads=reads)
+    phrases = _names_phrases(asked)
+    require_models(options, asked.checkpoint, kind, looks=not has_masks, reads=reads, phrases=phrases)
     if kind == "smartedit":
         require_smartedit(asked.checkpoint)
 
@@ -144,7 +145,8 @@ def needed_tools(asked: Asked, options: EditorConfig, *, has_masks: bool) -> tup
     """
     embedded = asked.checkpoint.model_for(EDITORS[asked.editor].kind) == "embedded"
     reads = _reads_instructions(asked, options, has_masks=has_masks)
-    return named_tools(options, embedded=embedded, looks=not has_masks, reads=reads)
+    phrases = _names_phrases(asked)
+    return named_tools(options, embedded=embedded, looks=not has_masks, reads=reads, phrases=phrases)
 
 
 def _reads_instructions(asked: Asked, options: EditorConfig, *, has_masks: bool) -> bool:
@@ -155,6 +157,10 @@ def _reads_instructions(asked: Asked, options: EditorConfig, *, has_masks: bool)
         return True
     looks = _looks_for_objects(asked.editor) and not has_masks and not getattr(options, "global_edit", False)
     return looks and not (asked.phrase and all(_bare(phrase) for phrase in asked.phrase))
+
+
+def _names_phrases(asked: Asked) -> bool:
+    return any(_bare(phrase) for phrase in asked.phrase)
 
 
 def _looks_for_objects(editor: EditorName) -> bool:

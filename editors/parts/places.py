@@ -39,20 +39,20 @@ class ToolModel:
 
 
 def named_tools(
-    config: EditorConfig, *, embedded: bool, looks: bool = True, reads: bool = True
+    config: EditorConfig, *, embedded: bool, looks: bool = True, reads: bool = True, phrases: bool = False
 ) -> tuple[ToolModel, ...]:
     """The models that an editor's options name beside its checkpoint.
 
     Args:
         config: the options.
         embedded: whether the editor runs on the embedded set.
-        looks: whether objects must be found; not where a mask says it all, nor by an editor that may change anything
-            and looks only for phrases that it is given.
+        looks: whether objects must be found; not where a mask says it all.
         reads: whether instructions must be read; not where captions and phrases say it all.
+        phrases: whether phrases are given; an editor that may change anything looks for nothing else.
     """
     tools: list[ToolModel] = []
     grounding: GroundingConfig | None = getattr(config, "grounding", None)
-    looks = looks and EDITORS[name_of(config)].has_mask
+    looks = looks and (phrases or EDITORS[name_of(config)].has_mask)
     if looks and grounding is not None and not getattr(config, "global_edit", False):
         tools += segmenter_tools(grounding.resolved(embedded=embedded))
     captioner: CaptionerConfig | None = getattr(config, "captioner", None)
@@ -117,6 +117,7 @@ def require_models(
     *,
     looks: bool = True,
     reads: bool = True,
+    phrases: bool = False,
 ) -> None:
     """Refuse an editor whose checkpoint or whose tools could not be loaded; nothing is loaded to find that out.
 
@@ -126,6 +127,7 @@ def require_models(
         kind: what the editor needs.
         looks: see `named_tools`.
         reads: see `named_tools`.
+        phrases: see `named_tools`.
 
     Raises:
         ModelError: about the first model that is not on this machine and that the hub does not give either.
@@ -135,7 +137,7 @@ def require_models(
         place, revision = checkpoint.model_dir, checkpoint.revision
         _require("checkpoint", location, "model_index.json", revision, model_dir=place, offline=checkpoint.offline)
     embedded = checkpoint.model_for(kind) == EMBEDDED
-    tools = named_tools(config, embedded=embedded, looks=looks, reads=reads)
+    tools = named_tools(config, embedded=embedded, looks=looks, reads=reads, phrases=phrases)
     require_tools(tools, model_dir=checkpoint.model_dir, offline=checkpoint.offline)
 
 

@@ -8,8 +8,6 @@ from .options import InstructConfig
 
 Quantize: TypeAlias = Literal["8bit", "4bit"]
 """Bits of each weight of a language model that is shrunk while it is loaded."""
-TEMPLATES = 30
-"""Ways to put an instruction to the language model; it was trained on all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +15,8 @@ class SmartEditConfig(InstructConfig):
     """Settings of SmartEdit; the defaults are the published ones."""
 
     template: int = 0
-    """Which of the wordings it was trained on puts the instruction to the language model, in [0, 29]."""
+    """Which of the wordings that the checkpoint was trained on puts the instruction to the language model, counted from
+    0."""
     drop_features: bool = False
     """Leave what the language model saw of the picture out of the branches without a text. Published: it stays in all
     branches, so that guidance cannot strengthen it."""
@@ -30,7 +29,7 @@ class SmartEditConfig(InstructConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.template < TEMPLATES:
-            raise ValueError(f"template must be in [0, {TEMPLATES - 1}], got {self.template}")
+        if self.template < 0:
+            raise ValueError(f"template must be at least 0, got {self.template}")
         if self.mllm_device is not None and not self.mllm_device.strip():
             raise ValueError("mllm_device must name a device such as cpu, got an empty name")

@@ -24,6 +24,7 @@ from ..parts.language_options import LanguageConfig
 from ..parts.smartedit_options import SmartEditConfig
 from ..parts.tools import Tools
 from .architecture import SmartEditArchitecture
+from .conversation import ChatStyle
 from .files import load_smartedit, read_description
 from .model import Reading, SmartEditModel
 
@@ -80,7 +81,7 @@ class Reader:
         Raises:
             InputError: if the checkpoint has no such template, or the instruction is too long for its language model.
         """
-        self._check_template(template)
+        check_template(template, self.model.mllm.tokenizer.style)
         contexts: list[Tensor] = []
         features: list[Tensor] = []
         for picture in pictures:
@@ -97,14 +98,6 @@ class Reader:
         self.readings += 1
         reading = self.model.read(picture.to(self.model.mllm.device), [instruction], template=template)
         return _moved(reading, torch.Tensor.cpu)
-
-    def _check_template(self, template: int) -> None:
-        known = len(self.model.mllm.tokenizer.style.edits)
-        if template >= known:
-            raise InputError(
-                f"expected a template in [0, {known - 1}], which this checkpoint was trained on, got {template}: leave "
-                "it out"
-            )
 
 
 def _moved(reading: Reading, move: Callable[[Tensor], Tensor]) -> Reading:
@@ -140,6 +133,24 @@ def lay_out_reading(
         batch=len(condition),
         features=seen,
     )
+
+
+def check_template(template: int, style: ChatStyle) -> None:
+    """Refuse a wording that a language model was not trained on.
+
+    Args:
+        template: its number.
+        style: how the checkpoint's conversations are written.
+
+    Raises:
+        InputError: if there are fewer.
+    """
+    known = len(style.edits)
+    if template >= known:
+        raise InputError(
+            f"expected a template in [0, {known - 1}], which this checkpoint was trained on, got {template}: leave it "
+            "out"
+        )
 
 
 def check_fit(made: SmartEditArchitecture, backbone: Backbone) -> None:
@@ -186,13 +197,17 @@ class SmartEditTools(Tools):
 
         Raises:
             ModelError: if it is no SmartEdit, or naming the first size that differs.
+            InputError: if it has no such template.
         """
         if self._model is not None:
-            check_fit(self._model.architecture, self._backbone)
-            return
-        location = locate_checkpoint(self._backbone.origin, "smartedit")
-        if not isinstance(location, str):
-            check_fit(read_description(location)[0], self._backbone)
+            sizes, style = self._model.architecture, self._model.mllm.tokenizer.style
+        else:
+            location = locate_checkpoint(self._backbone.origin, "smartedit")
+            if isinstance(location, str):
+                return
+            sizes, style, _ = read_description(location)
+        check_fit(sizes, self._backbone)
+        check_template(self._config.template, style)
 
     @cached_property
     def reader(self) -> Reader:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maskedit.app.edit import EditCommand
-from maskedit.app.refusals import Asked, refuse_what_cannot_run, refuse_words
+from maskedit.app.refusals import Asked, needed_tools, refuse_what_cannot_run, refuse_words
 from maskedit.editors import (
     BackboneConfig,
     CaptionerConfig,
@@ -176,3 +176,14 @@ def test_smartedit_needs_all_its_parts(smartedit_checkpoint: Path, ip2p_folder: 
         assert "\n" not in str(caught.value)
     asked = EditCommand(editor="smartedit", checkpoint=BackboneConfig(model=str(smartedit_checkpoint), offline=True))
     refuse_what_cannot_run(asked, SmartEditConfig(), has_masks=False)
+
+
+def test_who_finds_phrases_is_missed_before_a_language_model_is_loaded(smartedit_checkpoint: Path) -> None:
+    checkpoint = BackboneConfig(model=str(smartedit_checkpoint), offline=True)
+    asked = EditCommand(editor="smartedit", checkpoint=checkpoint, phrase=("red cube",))
+    options = SmartEditConfig(grounding=GroundingConfig(segmenter="clipseg", clipseg="nobody/clipseg"))
+    with pytest.raises(ModelError, match="the segmenter nobody/clipseg is not on this machine"):
+        refuse_what_cannot_run(asked, options, has_masks=False)
+    assert [tool.role for tool in needed_tools(asked, options, has_masks=False)] == ["segmenter"]
+    refuse_what_cannot_run(asked, options, has_masks=True)
+    refuse_what_cannot_run(replace(asked, phrase=(" , ",)), options, has_masks=False)

@@ -17,6 +17,8 @@ from maskedit.editors import (
     IP2PConfig,
     LanguageConfig,
     ModelError,
+    SmartEditConfig,
+    VisiiConfig,
 )
 from maskedit.editors.parts.places import (
     ToolModel,
@@ -85,6 +87,11 @@ def test_a_file_of_sam_that_is_nowhere_says_where_to_get_it(sam_file: Path, tmp_
         (InstructEditConfig(grounding=GroundingConfig(segmenter="clipseg", clipseg="a/b")), {}, [("segmenter", "a/b")]),
         (InpaintConfig(), {"looks": False}, []),
         (InpaintConfig(global_edit=True), {}, []),
+        (SmartEditConfig(), {}, []),
+        (SmartEditConfig(), {"phrases": True}, [("detector", DETECTOR), ("sam", SAM)]),
+        (VisiiConfig(), {"phrases": True, "embedded": True}, [("segmenter", "embedded")]),
+        (SmartEditConfig(), {"phrases": True, "looks": False}, []),
+        (IP2PConfig(), {"phrases": True}, []),
     ],
 )
 def test_what_options_name(config: EditorConfig, options: dict[str, bool], expected: list[tuple[str, str]]) -> None:

@@ -16,8 +16,7 @@ def test_the_defaults_leave_the_run_to_the_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"template": -1}, r"^template must be in \[0, 29\], got -1"),
-        ({"template": 30}, r"^template must be in \[0, 29\], got 30"),
+        ({"template": -1}, "^template must be at least 0, got -1"),
         ({"mllm_device": " "}, "^mllm_device must name a device such as cpu"),
         ({"guidance_scale": 1.0}, "^guidance_scale must be above 1, got 1"),
     ],

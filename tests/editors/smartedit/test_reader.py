@@ -91,6 +91,9 @@ def test_the_language_model_may_be_elsewhere(
 def test_templates_are_those_of_the_checkpoint(reader: Reader, pictures: Pictures) -> None:
     with pytest.raises(InputError, match=r"expected a template in \[0, 0\], .* got 1: leave it out"):
         reader.read(pictures(), TEXT, template=1, size=(16, 16))
+    tools = SmartEditTools(reader.backbone, SmartEditConfig(template=1), model=reader.model)
+    with pytest.raises(InputError, match="got 1: leave it out"):
+        tools.check()
 
 
 @pytest.mark.parametrize(
