@@ -23,6 +23,7 @@ from ..editors import (
     fingerprint_checkpoint,
     fingerprint_mllm,
     fingerprint_tool,
+    options_that_count,
     require_tools,
     segmenter_tools,
 )
@@ -160,7 +161,7 @@ class ClipEditCommand(AskCommand):
             check_frame_mask(painted, run.files.clip)
         settings = {
             "editor": self.editor,
-            "options": asdict(options),
+            "options": options_that_count(options),
             "model": self.checkpoint.model_for(kind),
             "checkpoint": fingerprint_checkpoint(self.checkpoint, kind),
             "dtype": _dtype(self.checkpoint),
@@ -256,7 +257,7 @@ class VideoCommand(ClipEditCommand, ClipCommand):
                 captions=self.captions(),
                 seed=self.seed,
                 mask=painted,
-                has_mask=EDITORS[self.editor].has_mask,
+                has_mask=EDITORS[self.editor].has_mask or any(each.phrases for each in self.instructions()),
                 only_layers=self.only_layer or None,
                 arrange=self.arrange,
             )

@@ -78,6 +78,7 @@ from .parts.editor_names import EditorConfig as EditorConfig
 from .parts.editor_names import EditorEntry as EditorEntry
 from .parts.editor_names import EditorName as EditorName
 from .parts.editor_names import name_of as name_of
+from .parts.editor_names import options_that_count as options_that_count
 from .parts.grounding_options import CaptionerConfig as CaptionerConfig
 from .parts.grounding_options import GroundingConfig as GroundingConfig
 from .parts.keywords import choose_keyword as choose_keyword

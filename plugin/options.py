@@ -5,7 +5,14 @@ from typing import Any, ClassVar, Literal
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
-from ..editors import InputError, Instruction, fingerprint_brush, fingerprint_checkpoint, fingerprint_mllm
+from ..editors import (
+    InputError,
+    Instruction,
+    fingerprint_brush,
+    fingerprint_checkpoint,
+    fingerprint_mllm,
+    options_that_count,
+)
 from .check import check_device, check_editor_is_there
 from .checkpoint import SceneKind
 from .consistency import ConsistencyConfig
@@ -14,9 +21,6 @@ from .editor import SceneEditorConfig
 from .lift_options import LiftConfig, ProtectConfig
 from .model import MaskeditModelConfig
 from .update import TRAIN_TIMESTEPS, ScheduleName
-
-_PLACES = frozenset({"mllm_device"})
-"""Options of editors that say where something runs; a session may go on elsewhere."""
 
 
 def _pipeline_class() -> type:
@@ -221,7 +225,7 @@ class MaskeditPipelineConfig(VanillaPipelineConfig):
             "editor": self.editor.name,
             "model": self.editor.model_for(self.editor.kind),
             "checkpoint": fingerprint_checkpoint(self.editor, self.editor.kind),
-            "editor options": {name: each for name, each in asdict(self.editor.chosen).items() if name not in _PLACES},
+            "editor options": options_that_count(self.editor.chosen),
             "brush": fingerprint_brush(getattr(self.editor.chosen, "brush", None)),
             "language model": fingerprint_mllm(self.editor) if self.editor.kind == "smartedit" else "",
             "schedule": self.schedule,

@@ -1,7 +1,7 @@
 """Every editor by the name the command line uses, with its options and the kind of checkpoint it needs; light."""
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 from ..core.checkpoint import CheckpointKind
 from .brush_options import InstructBrushConfig, VisiiConfig
@@ -21,6 +21,8 @@ EditorConfig: TypeAlias = (
     | VisiiConfig
     | SmartEditConfig
 )
+_WHERE = frozenset({"mllm_device"})
+"""Options that say where something runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +60,8 @@ EDITORS: dict[EditorName, EditorEntry] = {
 def name_of(config: EditorConfig) -> EditorName:
     """The editor that some options belong to."""
     return next(name for name, entry in EDITORS.items() if isinstance(config, entry.config))
+
+
+def options_that_count(config: EditorConfig) -> dict[str, Any]:
+    """Options as plain data, without those that say where something runs: work that is kept may go on elsewhere."""
+    return {name: value for name, value in asdict(config).items() if name not in _WHERE}

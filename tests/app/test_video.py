@@ -306,6 +306,9 @@ def test_an_edit_with_smartedit_belongs_to_its_language_model(
     assert done.code == 0, done.err
     record = tmp_path / "out" / "walk_run" / "edit" / "edit.json"
     before = json.loads(record.read_text())["settings"]["mllm"]
+    moved = call(*words, "--smartedit.mllm-device", "cpu")
+    assert moved.code == 0, moved.err
+    assert moved.out.count("reused") == 3
     weights = own / "mllm" / "model.safetensors"
     tensors = {name: value * 0.9 for name, value in load_file(weights).items()}
     save_file(tensors, weights, metadata={"format": "pt"})

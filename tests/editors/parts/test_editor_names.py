@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from maskedit.editors import EDITORS, EditorName, name_of
+from maskedit.editors import EDITORS, EditorName, SmartEditConfig, name_of, options_that_count
 
 
 def test_every_name_has_an_entry() -> None:
@@ -17,3 +17,10 @@ def test_options_tell_their_editor(name: EditorName) -> None:
     config = EDITORS[name].config
     assert name_of(config()) == name
     assert name_of(type("Flags", (config,), {})()) == name
+
+
+def test_where_a_language_model_runs_changes_no_result() -> None:
+    kept = options_that_count(SmartEditConfig(steps=3))
+    assert options_that_count(SmartEditConfig(steps=3, mllm_device="cpu")) == kept
+    assert options_that_count(SmartEditConfig(steps=3, quantize="4bit")) != kept
+    assert kept["steps"] == 3
