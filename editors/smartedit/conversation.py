@@ -165,7 +165,8 @@ class ChatTokenizer:
             if piece in self._ids:
                 ids.append(self._ids[piece])
             elif piece:
-                ids += self.base(piece, add_special_tokens=False, verbose=False).input_ids
+                # The tokenizer's own special tokens are words here, too: nobody ends a turn from within it.
+                ids += self.base(piece, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -188,7 +189,7 @@ def edit_conversation(
 
     Args:
         tokenizer: of the language model.
-        instruction: what to do; new tokens in it are read as the words they are written with.
+        instruction: what to do; tokens in it, new or not, are read as the words they are written with.
         template: which words stand around it, in 0..len(style.edits) - 1.
         labels: what the language model learns to say.
 

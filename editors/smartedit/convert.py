@@ -5,13 +5,13 @@ alone, and a wrong merge edits without an error and badly. So every name and sha
 written, and every weight that the published files repeat of LLaVA must equal it while it is: the LLaVA of the written
 checkpoint is the one that SmartEdit learned on, in transformers layout, and a record of it lies beside it.
 
-No model is in memory as a whole; weights are read from the files' pages and written in pieces.
+Weights are read from the files' pages and written in pieces of which one is in memory at a time: 2 GB of the language
+model, or the whole UNet (3.4 GB).
 """
 
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from ..core.checkpoint import PRESET_FILE, BackboneConfig, CheckpointPreset, locate_checkpoint
+from ..core.checkpoint import BackboneConfig, CheckpointPreset, locate_checkpoint
 from ..core.errors import InputError, ModelError
 from ..core.files import one_line_on_failure, read_json, write_json
 from ..core.loading import load_network, load_part, quiet_loading
@@ -51,7 +51,7 @@ from .convert_plan import (
     read_architecture,
 )
 from .convert_release import SmartEditConversion, find_release, read_chat
-from .files import write_description
+from .files import name_elsewhere, write_description, write_index
 from .interaction import Interaction
 from .qformer import QFormer
 
@@ -61,6 +61,8 @@ last step of training may have moved old rows by a hair."""
 _SECOND = "model.multi_modal_projector.linear_2."
 _UNET_BYTES = 10_000_000_000
 """A UNet is one file."""
+_LEARNED_AT = 256 // 8
+"""Latent cells along each side of the pictures that SmartEdit learned on (section 5.1)."""
 
 
 def convert_smartedit(
@@ -87,8 +89,8 @@ def convert_smartedit(
     """
     if task.output.exists():
         raise InputError(f"{task.output} is there already: choose another --output or remove it")
-    partial = task.output.with_name(f"{task.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    # A name that no folder of the user has.
+    partial = task.output.with_name(f"{task.output.name}.{secrets.token_hex(4)}.partial")
     try:
         with one_line_on_failure(task.output, hint=HINT, error=ModelError):
             _Converter(task, config, like or SmartEditArchitecture(), report).write(partial)
@@ -115,7 +117,7 @@ class _Converter:
         clip, self.processor = _load_clip(task.clip, config)
         self.tokenizer = _load_tokenizer(task.tokenizer or str(task.llava), config)
         self.unet_config = _read_unet_config(task.base, config)
-        self.base = os.path.relpath(task.base, task.output) if Path(task.base).is_dir() else task.base
+        self.base = name_elsewhere(task.base, task.output)
         # The order matters: what stands first is written, and the others must equal it.
         self.files: dict[Published, WeightFiles] = {
             "llava": WeightFiles(find_weights(task.llava)),
@@ -135,6 +137,11 @@ class _Converter:
 
     def write(self, folder: Path) -> None:
         """Write the checkpoint, comparing on the way."""
+        if self.task.templates is None:
+            self.report(
+                "no --templates: the checkpoint talks in our own words, which these weights never saw; the file of "
+                "templates that is published with SmartEdit has theirs"
+            )
         self._write_mllm(folder / "mllm")
         self.report("writing the UNet and what is between")
         self._write_adapter(folder / "adapter")
@@ -142,11 +149,9 @@ class _Converter:
         write_json(folder / "unet" / "config.json", self.unet_config, hint=HINT, error=ModelError)
         write_pieces(folder / "smartedit", *self._makers("smartedit", precise=True))
         write_description(folder, self.architecture, self.style, mllm="mllm")
-        write_json(folder / PRESET_FILE, asdict(CheckpointPreset(base=self.base)), hint=HINT, error=ModelError)
-        index = {"_class_name": "SmartEdit", "unet": ["diffusers", "UNet2DConditionModel"]}
-        write_json(folder / "model_index.json", index, hint=HINT, error=ModelError)
         record = record_rows(WeightFiles(find_weights(folder / "mllm")))
         write_json(folder / "smartedit" / RECORD, record, hint=HINT, error=ModelError)
+        write_index(folder, CheckpointPreset(base=self.base))
 
     def _write_mllm(self, folder: Path) -> None:
         tensors, sizes = self._makers("mllm")
@@ -267,14 +272,16 @@ def _load_tokenizer(name: str, config: BackboneConfig) -> Any:
         )
     try:
         with quiet_loading():
-            return AutoTokenizer.from_pretrained(str(location), local_files_only=config.offline)
+            return AutoTokenizer.from_pretrained(
+                str(location), local_files_only=config.offline, trust_remote_code=False
+            )
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot read a tokenizer from {location} ({first}): {advice}") from error
 
 
 def _read_unet_config(base: str, config: BackboneConfig) -> dict[str, Any]:
-    """Configuration of the base's UNet, for as many input channels as SmartEdit's has."""
+    """Configuration of the base's UNet, for as many input channels as SmartEdit's has, and for its size of pictures."""
     location = locate_checkpoint(BackboneConfig(model=base, model_dir=config.model_dir, offline=config.offline))
     stored = load_part(
         lambda: UNet2DConditionModel.load_config(str(location), subfolder="unet", local_files_only=config.offline),
@@ -282,7 +289,8 @@ def _read_unet_config(base: str, config: BackboneConfig) -> dict[str, Any]:
         location,
         config,
     )
-    return {**dict(stored), "in_channels": 2 * int(stored.get("out_channels", 4))}
+    channels = 2 * int(stored.get("out_channels", 4))
+    return {**dict(stored), "in_channels": channels, "sample_size": _LEARNED_AT}
 
 
 def read_llava_config(folder: Path, vision: Any, rows: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..core.bases import locate_part
 from ..core.checkpoint import BackboneConfig
 from ..core.errors import ModelError
 from ..core.files import read_json
@@ -23,7 +24,8 @@ from ..parts.places import find_in_cache, locate_pretrained
 from .architecture import SmartEditArchitecture
 from .conversation import ChatTokenizer
 from .convert_files import WeightFiles, find_weights
-from .files import read_description
+from .files import load_tokenizer, read_description
+from .places import find_mllm
 
 RECORD = "origin.json"
 """Beside the weights of QFormer and interaction."""
@@ -76,7 +78,8 @@ def check_smartedit(folder: Path, config: BackboneConfig, *, load: bool) -> tupl
         seen["own"] = WeightFiles([_require(folder / "smartedit" / "model.safetensors")])
         seen["adapter"] = WeightFiles([_require(folder / "adapter" / "adapter_model.safetensors")])
         _require(folder / "unet" / "config.json")
-        return f"all there, the language model in {seen['place']}"
+        base, _ = locate_part(folder, "vae", config)
+        return f"all there, the language model in {seen['place']}, the autoencoder in {base}"
 
     stages["files"] = files
     stages["sizes"] = lambda: _check_sizes(seen["architecture"], seen["llava"], seen["own"], seen["adapter"])
@@ -124,9 +127,10 @@ def _require(path: Path) -> Path:
 
 
 def _find_llava(folder: Path, where: str, config: BackboneConfig) -> Path:
-    if (folder / where).is_dir():
-        return folder / where
-    location = locate_pretrained(where, role="language model", model_dir=config.model_dir)
+    own = find_mllm(folder, where)
+    if isinstance(own, Path):
+        return own
+    location = locate_pretrained(own, role="language model", model_dir=config.model_dir)
     found = location if isinstance(location, Path) else find_in_cache(location, "config.json")
     if found is None:
         raise ModelError(f"the language model {where} is not on this machine: fetch it with `hf download {where}`")
@@ -162,14 +166,11 @@ def _check_sizes(architecture: SmartEditArchitecture, llava: _Renamed, own: Weig
 
 
 def _check_tokens(folder: Path, place: Path, llava: _Renamed) -> str:
-    from transformers import AutoTokenizer
-
-    from ..core.loading import load_configuration, quiet_loading
+    from ..core.loading import quiet_loading
 
     architecture, style, _ = read_description(folder)
-    lookup = BackboneConfig(model=str(place), offline=True)
     with quiet_loading():
-        base = load_configuration(AutoTokenizer, "from_pretrained", "tokenizer", place, lookup, subfolder="")
+        base = load_tokenizer(place, BackboneConfig(model=str(place), offline=True))
     rows = llava.shape("model.language_model.embed_tokens.weight")[0]
     chat = ChatTokenizer(base, rows=rows, image_tokens=architecture.image_tokens, style=style)
     check_words(chat, str(place))

@@ -1,6 +1,5 @@
-"""Weights of published models, read where they lie and written in pieces: no model is in memory as a whole."""
+"""Weights of published models, read where they lie and written in pieces: one piece is in memory at a time."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..core.errors import ModelError
-from ..core.files import write_json, write_tensors
+from ..core.files import read_json, write_json, write_tensors
 
 HINT = "choose another --output"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
@@ -97,12 +96,11 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
         folder: of a LLaVA or Vicuna; a projector that lies beside them (`mm_projector.bin`) is one of them.
 
     Raises:
-        ModelError: if there are none, or one that the folder's index names is missing.
+        ModelError: if there are none, one that the folder's index names is missing, or the index is damaged.
     """
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            named = sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
-            found = tuple(folder / name for name in named)
+            found = tuple(folder / name for name in _read_index(folder / index))
             break
     else:
         found = tuple(sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")))
@@ -112,6 +110,20 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
         raise ModelError(f"expected the weights {what}, found none: fetch or merge the whole model")
     projector = folder / "mm_projector.bin"
     return (*found, projector) if projector.is_file() else found
+
+
+def _read_index(path: Path) -> list[str]:
+    """Names of the files that an index tells of, each beside it."""
+    hint = "fetch or merge the whole model"
+    stored = read_json(path, hint=hint, error=ModelError)
+    places = stored.get("weight_map") if isinstance(stored, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise ModelError(f"cannot understand {path} (it names no weights): {hint}")
+    for name in places.values():
+        # Other folders are not part of the model, whatever the index says.
+        if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name or "\\" in name:
+            raise ModelError(f"cannot understand {path} (expected names of files beside it, got {name!r}): {hint}")
+    return sorted(set(places.values()))
 
 
 def write_pieces(
@@ -127,7 +139,7 @@ def write_pieces(
     Args:
         folder: where; it is made.
         tensors: each is made when its file is written, and is not kept.
-        sizes: their sizes in bytes, by name.
+        sizes: their sizes in bytes, at most, by name.
         stem: what the files are called.
         most: bytes of one file, at most; a larger tensor has a file to itself.
 
@@ -139,14 +151,15 @@ def write_pieces(
         if pieces[-1] and sum(sizes[each] for each in pieces[-1]) + sizes[name] > most:
             pieces.append([])
         pieces[-1].append(name)
-    count, places = len(pieces), dict[str, str]()
+    count, places, total = len(pieces), dict[str, str](), 0
     for number, names in enumerate(pieces, 1):
         file = f"{stem}.safetensors" if count == 1 else f"{stem}-{number:05d}-of-{count:05d}.safetensors"
         content = {name: tensors[name]() for name in names}
         write_tensors(folder / file, content, hint=HINT, metadata={"format": "pt"}, error=ModelError)
         places |= dict.fromkeys(names, file)
+        total += sum(each.nbytes for each in content.values())
     if count > 1:
-        index = {"metadata": {"total_size": sum(sizes[name] for name in tensors)}, "weight_map": places}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
         write_json(folder / f"{stem}.safetensors.index.json", index, hint=HINT, error=ModelError)
     return tuple(folder / file for file in dict.fromkeys(places.values()))
 

@@ -14,12 +14,10 @@ import os
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, get_args
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, BitsAndBytesConfig, CLIPImageProcessor, LlavaForConditionalGeneration
 
@@ -29,15 +27,16 @@ from ..core.errors import MissingExtraError, ModelError
 from ..core.files import one_line_on_failure, read_json, write_json, write_tensors
 from ..core.loading import load_configuration, load_network, load_part, quiet_loading
 from ..parts.places import locate_pretrained
+from ..parts.smartedit_options import Quantize
+from .architecture import Interaction as InteractionKind
 from .architecture import SmartEditArchitecture
 from .conversation import VICUNA, ChatStyle, read_style, write_style
 from .interaction import Interaction
-from .mllm import LoraOptions, Mllm, PictureForm
+from .mllm import ADAPTER_FILES, LoraOptions, Mllm, PictureForm
 from .model import SmartEditModel
+from .places import find_mllm
 from .qformer import QFormer
-
-Quantize: TypeAlias = Literal["8bit", "4bit"]
-"""Bits of each weight of the language model."""
+from .stored import fill_tensors
 
 _FOLDER, _CONFIG, _WEIGHTS, _ADAPTER, _MLLM = "smartedit", "config.json", "model.safetensors", "adapter", "mllm"
 _HINT = "choose another folder"
@@ -80,7 +79,7 @@ def begin_smartedit(
         lora=lora,
         location=str(location),
     )
-    return assemble(_at_home(reader, llava), architecture, config)
+    return assemble(reader, architecture, config)
 
 
 def assemble(mllm: Mllm, architecture: SmartEditArchitecture, config: BackboneConfig) -> SmartEditModel:
@@ -117,11 +116,14 @@ def load_smartedit(
     """
     folder = _fetch(location, config)
     architecture, style, where = read_description(folder)
-    own = folder / where
-    reader_place = own if own.is_dir() else locate_pretrained(where, role="language model", model_dir=config.model_dir)
-    llava, tokenizer, form = _load_llava(reader_place, config, device=mllm_device, quantize=quantize)
-    if not (folder / _ADAPTER / "adapter_config.json").is_file():
-        raise ModelError(f"no adapter_config.json in {folder / _ADAPTER}: {_AGAIN}")
+    # Before the language model, which takes minutes.
+    for part in (f"{_FOLDER}/{_WEIGHTS}", *(f"{_ADAPTER}/{name}" for name in ADAPTER_FILES)):
+        if not (folder / part).is_file():
+            raise ModelError(f"no {part} in {folder}: {_AGAIN}")
+    own = find_mllm(folder, where)
+    if isinstance(own, str):
+        own = locate_pretrained(own, role="language model", model_dir=config.model_dir)
+    llava, tokenizer, form = _load_llava(own, config, device=mllm_device, quantize=quantize)
     with quiet_loading():
         mllm = Mllm(
             llava,
@@ -130,10 +132,11 @@ def load_smartedit(
             image_tokens=architecture.image_tokens,
             style=style,
             adapter=str(folder / _ADAPTER),
-            location=str(reader_place),
+            location=str(own),
         )
-    model = assemble(_at_home(mllm, llava), architecture, config)
-    _fill(model, folder / _FOLDER / _WEIGHTS)
+    model = assemble(mllm, architecture, config)
+    fit = "the sizes beside it and the language model"
+    fill_tensors(_own_tensors(model), folder / _FOLDER / _WEIGHTS, beside=fit, hint=_AGAIN)
     return model
 
 
@@ -150,9 +153,30 @@ def read_description(folder: Path) -> tuple[SmartEditArchitecture, ChatStyle, st
         sizes = {name: value for name, value in stored.items() if name not in {"conversation", "mllm"}}
         if set(sizes) - known:
             raise ValueError(f"unknown settings {sorted(set(sizes) - known)}")
-        return SmartEditArchitecture(**sizes), read_style(stored["conversation"]), str(stored["mllm"])
+        where = _check_type("mllm", stored["mllm"], str)
+        return SmartEditArchitecture(**_check_sizes(sizes)), read_style(stored["conversation"]), where
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"cannot understand {path} ({str(error).splitlines()[0]}): {_AGAIN}") from error
+
+
+def _check_sizes(sizes: dict[str, Any]) -> dict[str, Any]:
+    """What JSON gave, each of the type that it must have."""
+    checked: dict[str, Any] = {}
+    for each in fields(SmartEditArchitecture):
+        if each.name in sizes:
+            checked[each.name] = _check_type(each.name, sizes[each.name], type(each.default))
+    kinds = get_args(InteractionKind)
+    if checked.get("interaction", kinds[0]) not in kinds:
+        raise ValueError(f"interaction must be one of {', '.join(kinds)}, got {checked['interaction']!r}")
+    return checked
+
+
+def _check_type(name: str, value: Any, kind: Any) -> Any:
+    # JSON has one kind of number.
+    value = float(value) if kind is float and type(value) is int else value
+    if type(value) is not kind:
+        raise ValueError(f"{name} must be {kind.__name__}, got {value!r}")
+    return value
 
 
 def save_smartedit(
@@ -163,6 +187,7 @@ def save_smartedit(
     base: str,
     preset: CheckpointPreset | None = None,
     whole: bool = False,
+    size: int | None = None,
 ) -> Path:
     """Write a SmartEdit checkpoint.
 
@@ -175,6 +200,7 @@ def save_smartedit(
         preset: settings of the checkpoint; None = the published ones.
         whole: write the language model, too, even where it is a folder or a hub id already; one that is nowhere yet is
             always written.
+        size: side in latent cells of what the UNet learned on, which it is then run at; None = what it says of itself.
 
     Returns:
         The folder.
@@ -187,8 +213,10 @@ def save_smartedit(
         if whole or model.mllm.location is None:
             save_llava(model.mllm, folder / _MLLM)
         else:
-            where = _reference(model.mllm.location, folder)
+            where = name_elsewhere(model.mllm.location, folder)
         unet.save_pretrained(folder / "unet", safe_serialization=True)
+        if size is not None:
+            _write_size(folder / "unet" / "config.json", size)
         adapter = model.mllm.language
         adapter.peft_config["default"].base_model_name_or_path = None
         adapter.save_pretrained(str(folder / _ADAPTER))
@@ -196,11 +224,26 @@ def save_smartedit(
         (folder / _ADAPTER / "README.md").unlink(missing_ok=True)
     write_description(folder, model.architecture, model.mllm.tokenizer.style, mllm=where)
     write_tensors(folder / _FOLDER / _WEIGHTS, _own_tensors(model), hint=_HINT, error=ModelError)
-    settings = asdict(replace(preset or CheckpointPreset(), base=base))
-    write_json(folder / PRESET_FILE, settings, hint=_HINT, error=ModelError)
+    write_index(folder, replace(preset or CheckpointPreset(), base=base))
+    return folder
+
+
+def _write_size(path: Path, size: int) -> None:
+    """Write at which size a UNet is run into its configuration, and leave the network as it is."""
+    stored = read_json(path, hint=_HINT, error=ModelError)
+    write_json(path, {**stored, "sample_size": size}, hint=_HINT, error=ModelError, indent=2)
+
+
+def write_index(folder: Path, preset: CheckpointPreset) -> None:
+    """Write what makes a folder a checkpoint: maskedit.json, and model_index.json last.
+
+    Args:
+        folder: of the checkpoint.
+        preset: its settings, with the checkpoint it builds on.
+    """
+    write_json(folder / PRESET_FILE, asdict(preset), hint=_HINT, error=ModelError)
     index = {"_class_name": "SmartEdit", "unet": ["diffusers", "UNet2DConditionModel"]}
     write_json(folder / "model_index.json", index, hint=_HINT, error=ModelError)
-    return folder
 
 
 def write_description(folder: Path, architecture: SmartEditArchitecture, style: ChatStyle, *, mllm: str) -> None:
@@ -249,23 +292,6 @@ def _own_tensors(model: SmartEditModel) -> dict[str, Tensor]:
     return {name: each.detach() for name, each in own.items()}
 
 
-def _fill(model: SmartEditModel, path: Path) -> None:
-    """Copy stored tensors into a model; every one of them, and no other."""
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read {path} ({str(error).splitlines()[0]}): {_AGAIN}") from error
-    own = _own_tensors(model)
-    differing = sorted(set(own) ^ set(stored)) or sorted(n for n in own if own[n].shape != stored[n].shape)
-    if differing:
-        raise ModelError(
-            f"{path} does not fit the sizes beside it and the language model ({differing[0]}, "
-            f"{len(differing)} tensors): {_AGAIN}"
-        )
-    for name, each in own.items():
-        each.copy_(stored[name])
-
-
 def _fetch(location: Path | str, config: BackboneConfig) -> Path:
     if isinstance(location, Path):
         return location
@@ -297,7 +323,7 @@ def _load_llava(
     lookup = BackboneConfig(model=str(location), model_dir=config.model_dir, offline=config.offline)
     with quiet_loading(keep_bars=isinstance(location, str)):
         llava = load_network(LlavaForConditionalGeneration, "language model", location, lookup, subfolder="", **options)
-        tokenizer = load_configuration(AutoTokenizer, "from_pretrained", "tokenizer", location, lookup, subfolder="")
+        tokenizer = load_tokenizer(location, config)
         form = load_configuration(CLIPImageProcessor, "from_pretrained", "processor", location, lookup, subfolder="")
     if quantize is None:
         llava = llava.to(place)
@@ -305,12 +331,24 @@ def _load_llava(
     return llava, tokenizer, PictureForm(size=size, mean=tuple(form.image_mean), std=tuple(form.image_std))
 
 
-def _at_home(mllm: Mllm, llava: LlavaForConditionalGeneration) -> Mllm:
-    """Its new parameters moved to where the language model is."""
-    place = llava.lm_head.weight.device
-    for each in (mllm.new_inputs, mllm.new_outputs, *mllm.adapter_parameters().values()):
-        each.data = each.data.to(place)
-    return mllm
+def load_tokenizer(location: Path | str, config: BackboneConfig) -> Any:
+    """The tokenizer of a language model; none that brings code of its own.
+
+    Args:
+        location: folder or hub id of the language model.
+        config: how it is looked up.
+
+    Raises:
+        ModelError: if it is missing or cannot be understood.
+    """
+    local = config.offline or isinstance(location, Path)
+    return load_part(
+        lambda: AutoTokenizer.from_pretrained(str(location), local_files_only=local, trust_remote_code=False),
+        "tokenizer",
+        location,
+        config,
+        subfolder="",
+    )
 
 
 def _quantization(quantize: Quantize, precision: torch.dtype) -> BitsAndBytesConfig:
@@ -319,7 +357,7 @@ def _quantization(quantize: Quantize, precision: torch.dtype) -> BitsAndBytesCon
             "bitsandbytes", purpose="a quantized language model", install="pip install bitsandbytes"
         )
     # The head gives the logits that the loss is made of, and the picture must be seen as the interaction was trained.
-    kept = ["vision_tower", "multi_modal_projector", "lm_head"]
+    kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
     if quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
@@ -330,7 +368,12 @@ def _quantization(quantize: Quantize, precision: torch.dtype) -> BitsAndBytesCon
     )
 
 
-def _reference(location: str, folder: Path) -> str:
-    """How a checkpoint names a language model that is elsewhere: a folder relative to it, or a hub id."""
-    place = Path(location)
+def name_elsewhere(location: str, folder: Path) -> str:
+    """How a checkpoint names a model that is elsewhere: a folder relative to it, or a hub id.
+
+    Args:
+        location: folder or hub id of the model.
+        folder: of the checkpoint.
+    """
+    place = Path(location).expanduser()
     return os.path.relpath(place.resolve(), folder.resolve()) if place.is_dir() else location

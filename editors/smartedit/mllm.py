@@ -10,6 +10,7 @@ Source: SmartEdit, arXiv 2312.06739, sections 4.1 and 5.1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +24,12 @@ from ..core.errors import InputError, ModelError
 from ..core.loading import quiet_loading
 from ..core.types import Image
 from .conversation import VICUNA, ChatStyle, ChatTokenizer, Conversation
+from .stored import fill_tensors
 
 _PICTURE_ROW, _PADDING = -1, -2
 _EMBEDDING = "model.language_model.embed_tokens.weight"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What a folder of LoRA must have, in peft's layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,9 @@ class Mllm(nn.Module):
             lora: what a fresh adapter is like; None = the released one. Not used where there is an adapter.
             adapter: folder of a trained adapter in peft's layout.
             location: folder or hub id that the networks came from; None = they are nowhere yet.
+
+        Raises:
+            ModelError: if the adapter is not there or is one of other layers or sizes.
         """
         super().__init__()
         self.llava, self.form, self.location = llava, form, location
@@ -111,8 +118,8 @@ class Mllm(nn.Module):
         inputs, outputs = llava.get_parameter(_EMBEDDING), llava.lm_head.weight
         self.tokenizer = ChatTokenizer(tokenizer, rows=len(inputs), image_tokens=image_tokens, style=style)
         count = len(self.tokenizer.new_tokens)
-        self.new_inputs = nn.Parameter(inputs.detach().float().mean(0).repeat(count, 1), requires_grad=False)
-        self.new_outputs = nn.Parameter(outputs.detach().float().mean(0).repeat(count, 1), requires_grad=False)
+        self.new_inputs = nn.Parameter(_mean_rows(inputs, count), requires_grad=False)
+        self.new_outputs = nn.Parameter(_mean_rows(outputs, count), requires_grad=False)
         llava.model.language_model = _with_lora(llava.model.language_model, lora or LoraOptions(), adapter)
         self.eval()
 
@@ -274,16 +281,34 @@ class Mllm(nn.Module):
         return zeros.index_add(0, rows, each) / zeros.index_add(0, rows, torch.ones_like(each))
 
 
+def _mean_rows(table: Tensor, count: int) -> Tensor:
+    # Summed in full precision without a copy of the table.
+    return table.detach().mean(0, dtype=torch.float32).repeat(count, 1)
+
+
 def _with_lora(language: Any, lora: LoraOptions, adapter: str | None) -> PeftModel:
-    options = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["q_proj", "v_proj"]
-    )
+    if adapter is None:
+        options = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=["q_proj", "v_proj"]
+        )
+        with quiet_loading():
+            return get_peft_model(language, options).requires_grad_(False)  # pyright: ignore[reportReturnType]
+    folder = Path(adapter)
+    # peft would ask the hub for what is not there, and take pickles.
+    missing = next((name for name in ADAPTER_FILES if not (folder / name).is_file()), None)
+    if missing is not None:
+        raise ModelError(f"no {missing} in {folder}: expected the whole adapter, fetch or convert the checkpoint")
     try:
         with quiet_loading():
-            wrapped = (
-                get_peft_model(language, options) if adapter is None else PeftModel.from_pretrained(language, adapter)
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+            options = LoraConfig.from_pretrained(adapter)
+            if not isinstance(options, LoraConfig):
+                raise ValueError("it is no LoRA")
+            options.base_model_name_or_path = None
+            wrapped = get_peft_model(language, options)
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"the adapter {adapter} does not fit the language model ({first}): use its own") from error
+    # peft would only warn of tensors that are missing, and of names that it does not know.
+    own = {name.replace(".default.", "."): each for name, each in wrapped.named_parameters() if ".lora_" in name}
+    fill_tensors(own, folder / ADAPTER_FILES[1], beside="the language model", hint="use its own adapter")
     return wrapped.requires_grad_(False)  # pyright: ignore[reportReturnType]

@@ -6,7 +6,12 @@ from ..core.checkpoint import BackboneConfig, fingerprint_weights, locate_checkp
 from ..core.errors import ModelError
 from ..parts.places import ToolModel, fingerprint_tool, require_tools
 
-_PARTS = ("unet/config.json", "smartedit/model.safetensors", "adapter/adapter_config.json")
+_PARTS = (
+    "unet/config.json",
+    "smartedit/model.safetensors",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+)
 
 
 def require_smartedit(config: BackboneConfig) -> None:
@@ -21,7 +26,7 @@ def require_smartedit(config: BackboneConfig) -> None:
     folder = locate_checkpoint(config, "smartedit")
     if isinstance(folder, str):
         return
-    own = _find_mllm(folder)
+    own = _named_mllm(folder)
     missing = next((part for part in _PARTS if not (folder / part).is_file()), None)
     if missing is not None:
         raise ModelError(f"no {missing} in {folder}: convert it with `maskedit convert smartedit`, or fetch it again")
@@ -44,19 +49,36 @@ def fingerprint_mllm(config: BackboneConfig) -> str:
     folder = locate_checkpoint(config, "smartedit")
     if isinstance(folder, str):
         return f"{folder}@{config.revision or 'default branch'}"
-    own = _find_mllm(folder)
+    own = _named_mllm(folder)
     if isinstance(own, Path):
         return fingerprint_weights(own)
     return fingerprint_tool(_as_tool(own), model_dir=config.model_dir)
 
 
-def _find_mllm(folder: Path) -> Path | str:
-    """Folder of the language model beside or in a checkpoint, or the name that it is looked up by."""
+def find_mllm(folder: Path, where: str) -> Path | str:
+    """Folder of the language model in or beside a checkpoint, or the hub id that it is looked up by.
+
+    Args:
+        folder: of the checkpoint.
+        where: what the checkpoint says: a folder relative to its own, or a hub id.
+
+    Raises:
+        ModelError: if it is the name of a folder that is not there.
+    """
+    own = folder / where
+    if own.is_dir():
+        return own
+    if where.count("/") != 1 or Path(where).is_absolute() or where.startswith((".", "~")):
+        raise ModelError(f"no language model in {own}, where {folder} has it: fetch or convert the whole checkpoint")
+    return where
+
+
+def _named_mllm(folder: Path) -> Path | str:
     # What reads the description loads transformers with it.
     from .files import read_description
 
     *_, where = read_description(folder)
-    return folder / where if (folder / where).is_dir() else where
+    return find_mllm(folder, where)
 
 
 def _as_tool(name: str) -> ToolModel:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from maskedit.editors.core.architectures import INSTRUCT_PIX2PIX
+from maskedit.editors.core.bases import locate_part
 from maskedit.editors.core.checkpoint import BackboneConfig, load_preset
 from maskedit.editors.core.errors import InputError, ModelError
 from maskedit.editors.smartedit.architecture import SmartEditArchitecture
@@ -81,6 +82,35 @@ def test_parts_of_the_base_are_named_and_not_copied(published: Any, converted: P
     options = json.loads((converted / "adapter" / "adapter_config.json").read_text())
     assert (options["r"], options["lora_alpha"], sorted(options["target_modules"])) == (8, 16, ["q_proj", "v_proj"])
     assert not [path for path in converted.rglob("*") if path.suffix in {".bin", ".pt", ".partial"}]
+
+
+def test_it_is_run_at_the_size_it_learned_at(published: Any, converted: Path, tmp_path: Path) -> None:
+    base = copied(published.base, tmp_path / "base")
+    path = base / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": 64}))
+    folder = convert_smartedit(task_of(published, tmp_path / "out", base=str(base)), CPU)
+    for each in (folder, converted):
+        assert json.loads((each / "unet" / "config.json").read_text())["sample_size"] == 32
+
+
+def test_a_base_is_found_through_links_and_homes(
+    published: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er", target_is_directory=True)
+    folder = convert_smartedit(task_of(published, tmp_path / "link" / "out"), CPU)
+    assert locate_part(folder, "vae", CPU)[0].resolve() == published.base.resolve()
+    monkeypatch.setenv("HOME", str(published.base.parent))
+    folder = convert_smartedit(task_of(published, tmp_path / "out", base="~/base"), CPU)
+    assert locate_part(folder, "vae", CPU)[0].resolve() == published.base.resolve()
+
+
+def test_a_folder_of_the_user_is_not_in_the_way(published: Any, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").touch()
+    convert_smartedit(task_of(published, tmp_path / "out"), CPU)
+    assert sorted(path.name for path in tmp_path.rglob("out*")) == ["out", "out.partial"]
+    assert (tmp_path / "out.partial" / "mine").is_file()
 
 
 def test_rounded_copies_pass_and_the_base_is_kept_as_it_is(published: Any, tmp_path: Path) -> None:
@@ -200,5 +230,13 @@ def test_the_words_that_were_published_can_be_taken(published: Any, tmp_path: Pa
     templates = tmp_path / "templates.txt"
     templates.write_text("1.\nHuman: Do [cap] now. \nGPT: Done so [img].\n")
     task = task_of(published, tmp_path / "out", templates=templates, system="Two talk.")
-    style = load_smartedit(convert_smartedit(task, CPU), CPU).mllm.tokenizer.style
+    told: list[str] = []
+    style = load_smartedit(convert_smartedit(task, CPU, report=told.append), CPU).mllm.tokenizer.style
+    assert not any("--templates" in line for line in told)
     assert (style.system, style.edits) == ("Two talk.", (("Do [edit] now.", "Done so"),))
+
+
+def test_words_of_our_own_are_told(published: Any, tmp_path: Path) -> None:
+    told: list[str] = []
+    convert_smartedit(task_of(published, tmp_path / "out"), CPU, report=told.append)
+    assert [line.startswith("no --templates: ") for line in told] == [True, False, False]

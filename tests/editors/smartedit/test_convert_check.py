@@ -32,7 +32,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(module)
     published = module.publish(folder, learn=60)
     places = {"clip": str(published.clip), "base": str(published.base), "output": folder / "ours"}
-    return convert_smartedit(SmartEditConversion(release=published.release, llava=published.llava, **places), CPU)
+    convert_smartedit(SmartEditConversion(release=published.release, llava=published.llava, **places), CPU)
+    # Copies of it elsewhere build on the same one.
+    name_base(folder / "ours", str(published.base))
+    return folder / "ours"
+
+
+def name_base(checkpoint: Path, base: str) -> None:
+    path = checkpoint / "maskedit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base": base}))
 
 
 def changed(checkpoint: Path, to: Path, change: Callable[[dict[str, Tensor]], None], *, keep_record: bool) -> Path:
@@ -140,6 +148,14 @@ def test_sizes_that_do_not_fit(checkpoint: Path, tmp_path: Path, file: str, chan
     found = last(folder, load=False)
     assert (found.what, found.fits) == ("sizes", False)
     assert message in found.note
+
+
+def test_a_base_that_is_gone_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    name_base(folder, "../gone")
+    found = last(folder, load=False)
+    assert (found.what, found.fits) == ("files", False)
+    assert "found nothing at '../gone'" in found.note
 
 
 def test_a_language_model_elsewhere_is_looked_for(checkpoint: Path, tmp_path: Path) -> None:

@@ -55,6 +55,32 @@ def test_weights_are_found_by_their_index_and_without(tmp_path: Path) -> None:
         find_weights(tmp_path / "absent")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../model.bin"}}',
+        '{"weight_map": {"a": "/model.bin"}}',
+        '{"weight_map": {"a": ".."}}',
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_a_damaged_index_is_told_in_one_line(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / "inner").mkdir()
+    torch.save({}, tmp_path / "model.bin")
+    (tmp_path / "inner" / name).write_text(content)
+    with pytest.raises(
+        ModelError, match=f"cannot (read|understand) .*{name} .*fetch or merge the whole model"
+    ) as error:
+        find_weights(tmp_path / "inner")
+    assert "\n" not in str(error.value)
+
+
 def test_pieces_hold_everything_once(tmp_path: Path) -> None:
     made: list[str] = []
 
@@ -64,7 +90,10 @@ def test_pieces_hold_everything_once(tmp_path: Path) -> None:
 
     sizes = {name: each.nbytes for name, each in TENSORS.items()}
     makers = {name: lambda name=name: maker(name) for name in TENSORS}
-    paths = write_pieces(tmp_path, makers, sizes, most=66)
+    # The bounds may be above the sizes.
+    paths = write_pieces(tmp_path, makers, {name: 2 * each for name, each in sizes.items()}, most=132)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(sizes.values())
     assert [path.name for path in paths] == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert [set(load_file(path)) for path in paths] == [{"a"}, {"b", "c"}]
     assert made == ["a", "b", "c"]

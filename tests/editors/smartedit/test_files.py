@@ -18,7 +18,7 @@ from maskedit.editors.smartedit.conversation import PLAIN
 from maskedit.editors.smartedit.files import load_smartedit, read_description, save_smartedit
 from maskedit.editors.smartedit.model import Reading, SmartEditModel
 
-from .conftest import TINY, stir
+from .conftest import TINY, make_llava, stir
 
 CPU = BackboneConfig(device="cpu")
 PICTURES = torch.rand((2, 3, 48, 64), generator=torch.Generator().manual_seed(0))
@@ -104,7 +104,15 @@ def test_a_checkpoint_may_be_moved(copied: Path, smartedit_folder: Path) -> None
         ({"residual_scale": -1.0}, "residual_scale must be above 0"),
         ({"colour": 1}, "unknown settings"),
         ({"conversation": "x"}, "of the style vicuna_v1 or plain"),
-        ({"mllm": "elsewhere"}, "as the language model, found nothing at 'elsewhere'"),
+        ({"mllm": "elsewhere"}, "no language model in .*/copy/elsewhere, where .*/copy has it"),
+        ({"mllm": "../nowhere"}, r"no language model in .*/copy/\.\./nowhere, where .*/copy has it"),
+        ({"mllm": None}, "mllm must be str, got None"),
+        ({"image_tokens": "4"}, "image_tokens must be int, got '4'"),
+        ({"queries": 7.0}, r"queries must be int, got 7\.0"),
+        ({"queries": True}, "queries must be int, got True"),
+        ({"final_attention": "no"}, "final_attention must be bool, got 'no'"),
+        ({"residual_scale": "1"}, "residual_scale must be float, got '1'"),
+        ({"interaction": "both"}, "interaction must be one of two-way, image-only, none, got 'both'"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(copied: Path, change: dict[str, Any], message: str) -> None:
@@ -115,7 +123,13 @@ def test_sizes_that_do_not_fit_are_refused(copied: Path, change: dict[str, Any],
 
 @pytest.mark.parametrize(
     "path",
-    ["smartedit/config.json", "smartedit/model.safetensors", "adapter/adapter_config.json", "mllm/tokenizer.json"],
+    [
+        "smartedit/config.json",
+        "smartedit/model.safetensors",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "mllm/tokenizer.json",
+    ],
 )
 def test_a_missing_part_is_named(copied: Path, path: str) -> None:
     (copied / path).unlink()
@@ -137,3 +151,48 @@ def test_bits_are_saved_only_where_the_package_is(smartedit_folder: Path, monkey
     monkeypatch.setattr(files, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="needs the package bitsandbytes: install it with"):
         load_smartedit(smartedit_folder, CPU, quantize="4bit")
+
+
+def test_a_whole_number_is_a_share_too(copied: Path) -> None:
+    change_config(copied, residual_scale=1)
+    assert read_description(copied)[0].residual_scale == 1.0
+
+
+def test_a_relative_language_model_is_not_looked_up_where_the_user_is(
+    copied: Path, llava_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(llava_folder, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    change_config(copied, mllm="elsewhere")
+    with pytest.raises(ModelError, match="no language model in"):
+        load_smartedit(copied, CPU)
+    change_config(copied, mllm="../elsewhere")
+    load_smartedit(copied, CPU)
+
+
+def test_half_an_adapter_is_refused(copied: Path) -> None:
+    path = copied / "adapter" / "adapter_model.safetensors"
+    save_file({name: each for name, each in load_file(path).items() if ".lora_A" in name}, path)
+    with pytest.raises(ModelError, match=r"lora_B.weight, 4 tensors\): use its own adapter"):
+        load_smartedit(copied, CPU)
+
+
+def test_a_checkpoint_says_at_which_size_its_unet_learned(smartedit: SmartEditModel, unet: Any, tmp_path: Path) -> None:
+    own = unet.config.sample_size
+    for size, wanted in ((None, own), (2 * own, 2 * own)):
+        folder = save_smartedit(smartedit, unet, tmp_path / str(size), base="x/y", size=size)
+        stored = type(unet).from_pretrained(str(folder), subfolder="unet")
+        assert (stored.config.sample_size, unet.config.sample_size) == (wanted, own)
+        assert all(torch.equal(each, stored.state_dict()[name]) for name, each in unet.state_dict().items())
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_eyes_and_head_keep_all_bits(bits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    monkeypatch.setattr(files, "find_spec", lambda name: name)
+    kept = files._quantization(bits, torch.float32).llm_int8_skip_modules
+    layers = [name for name, each in make_llava().named_modules() if isinstance(each, torch.nn.Linear)]
+    shrunk = {name for name in layers if should_convert_module(name, kept)}
+    assert shrunk == {name for name in layers if name.startswith("model.language_model.")}
+    assert len(shrunk) == 2 * 7 and len(layers) > len(shrunk) + 2

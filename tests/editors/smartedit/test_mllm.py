@@ -1,10 +1,14 @@
 """The language model agrees with transformers' own LLaVA, and each conversation with itself in any company."""
 
 import copy
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskedit.editors.core.errors import InputError, ModelError
@@ -188,5 +192,76 @@ def test_what_cannot_be_read_is_refused(mllm: Mllm) -> None:
         mllm.read([talk], mllm.look(pictures(1)))
     with pytest.raises(InputError, match="expected a picture"):
         mllm.read([talk], None)
-    with pytest.raises(ModelError, match="the adapter /nowhere does not fit"):
-        Mllm(make_llava(), make_tokenizer(), FORM, image_tokens=2, adapter="/nowhere")
+
+
+def test_fresh_rows_are_summed_in_full_precision() -> None:
+    llava = make_llava().to(torch.bfloat16)
+    mllm = Mllm(llava, make_tokenizer(), FORM, image_tokens=2, style=PLAIN)
+    rows = llava.lm_head.weight.float().mean(0)
+    torch.testing.assert_close(mllm.new_outputs, rows.expand(5, -1), rtol=0, atol=1e-6)
+
+
+def with_adapter(folder: Path) -> Mllm:
+    return Mllm(make_llava(), make_tokenizer(), FORM, image_tokens=4, style=PLAIN, adapter=str(folder))
+
+
+@pytest.fixture
+def adapter(mllm: Mllm, tmp_path: Path) -> Path:
+    mllm.language.peft_config["default"].base_model_name_or_path = None
+    mllm.language.save_pretrained(str(tmp_path / "adapter"))
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_comes_back_bit_for_bit(mllm: Mllm, adapter: Path) -> None:
+    wanted, again = mllm.adapter_parameters(), with_adapter(adapter).adapter_parameters()
+    assert wanted.keys() == again.keys()
+    assert all(torch.equal(wanted[name], again[name]) for name in wanted)
+
+
+def halve(tensors: dict[str, Tensor]) -> None:
+    for name in [name for name in tensors if ".layers.1." in name]:
+        del tensors[name]
+
+
+def rename(tensors: dict[str, Tensor]) -> None:
+    for name in list(tensors):
+        tensors[name.replace("base_model.model.", "base_model.model.model.")] = tensors.pop(name)
+
+
+def widen(tensors: dict[str, Tensor]) -> None:
+    tensors.update({name: torch.cat([each, each], 0) for name, each in tensors.items() if ".lora_A" in name})
+
+
+@pytest.mark.parametrize("change", [halve, rename, widen])
+def test_an_adapter_that_does_not_fit_is_refused(adapter: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(ModelError, match=r"does not fit the language model .*: use its own adapter"):
+        with_adapter(adapter)
+
+
+def test_an_adapter_of_another_kind_is_refused(adapter: Path) -> None:
+    path = adapter / "adapter_config.json"
+    options = json.loads(path.read_text())
+    for change in ({"peft_type": "IA3"}, {"peft_type": "x"}, {"target_modules": ["no_such_layer"]}):
+        path.write_text(json.dumps({**options, **change}))
+        with pytest.raises(ModelError, match=r"the adapter .* does not fit the language model \(.*: use its own"):
+            with_adapter(adapter)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_nobody_is_asked_for_an_adapter_that_is_not_whole(
+    adapter: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    for asks in ("hf_hub_download", "file_exists"):
+        monkeypatch.setattr(f"peft.utils.save_and_load.{asks}", ask)
+    (adapter / name).unlink()
+    # A pickle, which may run code, is none.
+    torch.save({}, adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match=f"no {name} in"):
+        with_adapter(adapter)

@@ -27,7 +27,13 @@ def test_a_whole_checkpoint_is_no_complaint(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["unet/config.json", "smartedit/config.json", "smartedit/model.safetensors", "adapter/adapter_config.json"],
+    [
+        "unet/config.json",
+        "smartedit/config.json",
+        "smartedit/model.safetensors",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+    ],
 )
 def test_a_missing_part_is_named(folder: Path, part: str) -> None:
     (folder / part).unlink()
@@ -40,6 +46,10 @@ def test_a_missing_language_model_is_named(folder: Path) -> None:
     (folder / "mllm" / "config.json").unlink()
     with pytest.raises(ModelError, match="expected the language model"):
         require_smartedit(BackboneConfig(model=str(folder)))
+    for where in ("../nowhere", "nowhere", "a/b/c"):
+        name_mllm(folder, where)
+        with pytest.raises(ModelError, match=f"no language model in {folder}/{where}, where {folder} has it"):
+            require_smartedit(BackboneConfig(model=str(folder)))
     name_mllm(folder, "nobody/no-such-llava")
     with pytest.raises(ModelError, match=r"nobody/no-such-llava is not on this machine .*`hf download nobody"):
         require_smartedit(BackboneConfig(model=str(folder), offline=True))
