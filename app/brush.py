@@ -7,6 +7,7 @@ loss of each segment by step as a table and as curves, and strips before | by th
 import csv
 import io
 import json
+import shlex
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
@@ -30,12 +31,13 @@ from ..editors import (
     OptimizeProgress,
     PairFiles,
     PhraseConfig,
+    SessionError,
     VisiiConfig,
     WatchConfig,
     find_pairs,
     find_phrases,
+    load_brush,
     match_pairs,
-    read_header,
     read_json,
     read_pairs,
     require_models,
@@ -46,14 +48,15 @@ from ..editors import (
 from .brush_curves import draw_curves
 from .models import load_backbone
 from .pictures import check_output, write_text
-from .progress import labelled_bar
+from .progress import labelled_bar, warn
 
 if TYPE_CHECKING:
     from ..editors import Backbone, Brush, BrushProgress, ClipScorer
 
 T = TypeVar("T", bound="BrushLearnCommand")
 _MOST_SHOWN = 4
-"""Pairs in a preview."""
+"""Pairs in a preview, and names in a warning."""
+_HINT = "choose another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,11 @@ class BrushLearnCommand:
         files = self._find()
         if self.out.suffix != ".safetensors":
             raise InputError(f"expected a .safetensors file for --out, got {self.out}: change its ending")
+        if self.out.is_dir():
+            raise InputError(f"expected a file for --out, but {self.out} is a folder: choose another --out")
         check_output(self.out.parent, flag="--out")
+        check_output(self.folder, flag="--out")
+        self._require_same_run()
         require_models(InstructBrushConfig(), self.checkpoint, "instruct-pix2pix", looks=False, reads=False)
         backbone = load_backbone(self.checkpoint)
         backbone.require("instruct-pix2pix", f"{self.recipe.kind}'s learning")
@@ -145,13 +152,52 @@ class BrushLearnCommand:
         learned, held_out = every.part(slice(0, shots)), None
         if self.hold_out:
             held_out = every.part(slice(len(files) - self.hold_out, len(files)))
+        if unchanged := learned.require_change():
+            warn(
+                f"{len(unchanged)} of {len(learned.names)} pairs show no edit, their pictures before and after are the "
+                f"same: {', '.join(unchanged[:_MOST_SHOWN])}{', ...' * (len(unchanged) > _MOST_SHOWN)}"
+            )
         recipe = self._begin(learned, clip)
         brush = self._learn(backbone, learned, held_out, recipe, clip)
         brush.save(self.out)
         segments = ", ".join(f"{loss:.4f}" for loss in brush.header.losses)
         print(f"loss by segment, from the cleanest to the noisiest: {segments}")
         print(f"brush of step {brush.header.learned_steps}: {self.out}; losses and previews: {self.folder}")
-        print(f"apply it: maskedit edit PICTURE --editor {brush.header.kind} --brush {self.out}")
+        print(f"apply it: {self._apply_with(brush)}")
+
+    def _apply_with(self, brush: "Brush") -> str:
+        """The command that edits by a brush, with the checkpoint and where to find it."""
+        place, header = self.checkpoint, brush.header
+        words = ["maskedit", "edit", "PICTURE", "--editor", header.kind, "--brush", str(self.out)]
+        if header.model != BackboneConfig().model_for("instruct-pix2pix"):
+            words += ["--model", header.model]
+        words += ["--revision", place.revision] if place.revision else []
+        words += ["--model-dir", str(place.model_dir)] if place.model_dir else []
+        words += ["--offline"] if place.offline else []
+        return shlex.join(words)
+
+    def _require_same_run(self, *, differs: str = "") -> None:
+        """Refuse the folder of another run before anything that takes long.
+
+        Args:
+            differs: what is known to differ; empty = compare the recipe.
+
+        Raises:
+            SessionError: if it is of one.
+        """
+        path = self.folder / "run.json"
+        if not path.is_file():
+            return
+        if not differs:
+            stored = read_json(path, hint=_HINT)["settings"]
+            # A text that is yet to be found is compared when it is known.
+            wanted = {k: v for k, v in self.recipe.settings().items() if k != "init_text" or self.begins_with == "text"}
+            differs = next((key for key, value in wanted.items() if stored.get(key) != value), "")
+        if differs:
+            raise SessionError(
+                f"{self.folder} belongs to a run with other settings ({differs}): {_HINT}, or remove that run if "
+                "nobody needs it"
+            )
 
     def _find(self) -> tuple[PairFiles, ...]:
         """The files of the pairs.
@@ -185,8 +231,8 @@ class BrushLearnCommand:
     def _begin(self, pairs: BrushPairs, clip: "ClipScorer | None") -> BrushRecipe:
         """Find the initial text, where it is to be found, and tell what is learned from what."""
         recipe, count = self.recipe, len(pairs.names)
-        held = f", measured on {self.hold_out} others" if self.hold_out else ""
-        print(f"learning from {count} pair{'s' * (count != 1)}{held}, {recipe.steps} steps")
+        held = f", measured on {self.hold_out} other{'s' * (self.hold_out != 1)}" if self.hold_out else ""
+        print(f"learning from {_count(count, 'pair')}{held}, {_count(recipe.steps, 'step')}")
         if clip is not None and self.begins_with != "text":
             recipe = replace(recipe, init_text=self._find_text(pairs, clip))
         if recipe.init_text:
@@ -207,9 +253,10 @@ class BrushLearnCommand:
         asked = json.loads(json.dumps(asked, default=str))
         path = self.folder / "start.json"
         if path.is_file():
-            stored = read_json(path, hint=f"remove {self.folder} to begin anew")
+            stored = read_json(path, hint=_HINT)
             if stored.get("asked") == asked:
                 return str(stored["text"])
+            self._require_same_run(differs="start")
         if self.begins_with == "content":
             from ..editors import search_caption
 
@@ -220,7 +267,7 @@ class BrushLearnCommand:
                 scores = ", ".join(f"{each.phrase} ({each.sensitivity:+.3f})" for each in candidates)
                 print(f"closest {side} the edit, and how much they tell it: {scores}")
             text = found.text
-        write_json(path, {"asked": asked, "text": text}, hint="choose another --out", error=InputError)
+        write_json(path, {"asked": asked, "text": text}, hint=_HINT, error=InputError)
         return text
 
     def _learn(
@@ -303,23 +350,27 @@ class BrushShowCommand:
     """The brush."""
 
     def run(self) -> None:
-        """Print what its header says."""
-        header = read_header(self.file)
+        """Print what its header says; its tensors are read all the same, so that no damaged file looks well."""
+        header = load_brush(self.file).header
         text = repr(header.initial_text) if header.initial_text else "the empty text"
         widths = sorted(set(header.widths.values()))
         print(f"{self.file}: brush {header.name!r} of {header.kind}")
         print(f"learned on: {header.model} ({header.fingerprint})")
-        print(f"from: {text}, {header.pairs} pairs, {header.learned_steps} steps of each segment")
+        print(f"from: {text}, {_count(header.pairs, 'pair')}, {_count(header.learned_steps, 'step')} of each segment")
         print(
-            f"holds: {header.learn}, {header.segments} segments of {header.rows} tokens from row {header.first_row}, "
-            f"{len(header.widths)} layers of widths {widths}"
+            f"holds: {header.learn}, {_count(header.segments, 'segment')} of {_count(header.rows, 'token')} from row "
+            f"{header.first_row}, {_count(len(header.widths), 'layer')} of widths {widths}"
         )
         print(
-            f"edits with: {header.sampler}, {header.sampling_steps} steps, guidance {header.guidance_scale:g}, image "
-            f"guidance {header.image_guidance_scale:g}"
+            f"edits with: {header.sampler}, {_count(header.sampling_steps, 'step')}, guidance "
+            f"{header.guidance_scale:g}, image guidance {header.image_guidance_scale:g}"
         )
         print(f"loss by segment: {', '.join(f'{loss:.4f}' for loss in header.losses) or 'none'}")
         print(f"made by: {', '.join(f'{package} {version}' for package, version in header.versions.items())}")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 Brushes: TypeAlias = (

@@ -12,14 +12,27 @@ class InputError(MaskeditError, ValueError):
 class NothingFoundError(MaskeditError):
     """A mask came out empty: nothing in the picture answers the phrase."""
 
-    def __init__(self, phrase: str, *, score: float | None = None, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        phrase: str,
+        *,
+        score: float | None = None,
+        threshold: float | None = None,
+        lower: str = "the threshold",
+    ) -> None:
+        """Say what was looked for.
+
+        Args:
+            phrase: what was looked for.
+            score: the best that was found.
+            threshold: what it did not reach.
+            lower: the flag that would let it count.
+        """
         self.phrase = phrase
         self.score = score
         self.threshold = threshold
         detail = "" if score is None else f" (best score {score:.3g}, threshold {threshold:.3g})"
-        super().__init__(
-            f"nothing found for {phrase!r}{detail}: name it differently, lower the threshold or give a mask"
-        )
+        super().__init__(f"nothing found for {phrase!r}{detail}: name it differently, lower {lower} or give a mask")
 
 
 class ModelError(MaskeditError):

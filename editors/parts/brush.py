@@ -120,7 +120,7 @@ def load_brush(path: Path) -> Brush:
     """Read a brush.
 
     Raises:
-        ModelError: if the file is none, is damaged, or was written by a newer version.
+        ModelError: if the file is none, is damaged, has numbers that are none, or was written by a newer version.
     """
     import torch
 
@@ -134,6 +134,9 @@ def load_brush(path: Path) -> Brush:
             name: torch.stack([file.get_tensor(f"{s}.{name}") for s in range(header.segments)]).float()
             for name in names
         }
+    for name, rows in tensors.items():
+        if not bool(rows.isfinite().all()):
+            raise ModelError(f"{path} has numbers that are not finite in {name}: the file is damaged, learn it again")
     return Brush(header, tensors)
 
 
@@ -148,8 +151,8 @@ def read_header(path: Path) -> BrushHeader:
         with one_line_on_failure(path, hint=hint, error=ModelError), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, FileNotFoundError, ModelError) as error:
-        missing = "" if path.is_file() else ": there is no such file"
-        raise ModelError(f"cannot read a brush from {path}{missing}, {hint}") from error
+        why = "" if path.is_file() else ": it is a folder" if path.is_dir() else ": there is no such file"
+        raise ModelError(f"cannot read a brush from {path}{why}, {hint}") from error
     try:
         stored = json.loads(metadata[_HEADER])
         if stored.pop("format") != FORMAT:

@@ -3,7 +3,8 @@
 Source: Hard Prompts Made Easy (PEZ), arXiv 2302.03668, algorithm 1: soft embeddings are learned, each step is taken
 where their nearest tokens are, and the best tokens met are the caption. Visii (arXiv 2307.14331) starts from one of the
 pictures after an edit, which InstructBrush calls the content-oriented initialisation and leaves out.
-Differs from the paper: only tokens that end a word are taken, so that the caption, read again, is the same tokens.
+Differs from the paper: only tokens that end a word and can be printed are taken, so that the caption, read again, is
+the same tokens.
 """
 
 import math
@@ -20,6 +21,9 @@ from ..core.optimize import OptimizeConfig, optimize
 from ..core.types import Image
 from .brush_clip import ClipScorer
 from .brush_options import CaptionSearchConfig
+
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer writes for bytes that are no text."""
 
 
 def search_caption(image: Image, clip: ClipScorer, config: CaptionSearchConfig | None = None) -> str:
@@ -60,9 +64,7 @@ class _Search:
         self._clip, self._tokenizer = clip, clip.processor.tokenizer
         self._wanted = clip.embed_images(image)
         self._table: Tensor = clip.network.text_model.get_input_embeddings().weight.detach()
-        # A start or an end in the middle would cut the caption; neither ends a word.
-        words = [token.endswith("</w>") for token in self._tokenizer.convert_ids_to_tokens(range(len(self._table)))]
-        self._allowed = torch.tensor(words, device=self._table.device)
+        self._allowed = torch.tensor(_readable_words(self._tokenizer, len(self._table)), device=self._table.device)
         candidates = self._allowed.nonzero()[:, 0]
         generator = torch.Generator().manual_seed(config.seed)
         chosen = torch.randint(len(candidates), (config.tokens,), generator=generator)
@@ -94,6 +96,17 @@ class _Search:
         with _embedded_as(network.text_model.get_input_embeddings(), embeds):
             read = network.text_model(input_ids=ids).pooler_output
         return F.normalize(network.text_projection(read).float(), dim=-1)[0]
+
+
+def _readable_words(tokenizer: Any, count: int) -> list[bool]:
+    """Which tokens end a word and are text by themselves; single bytes of longer characters are none."""
+    # A start or an end in the middle would cut the caption; neither ends a word.
+    ends = [token.endswith("</w>") for token in tokenizer.convert_ids_to_tokens(range(count))]
+    texts = tokenizer.batch_decode([[number] for number in range(count)])
+    return [
+        end and bool(text.strip()) and text.isprintable() and _UNREADABLE not in text
+        for end, text in zip(ends, texts, strict=True)
+    ]
 
 
 @contextmanager

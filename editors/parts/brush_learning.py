@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,14 @@ def learn_brush(
         look: told at the end of every slice.
 
     Raises:
-        InputError: if there is nothing to learn, no CLIP where one is needed, or the folder cannot be written.
+        InputError: if there is nothing to learn, no pair shows an edit, there is no CLIP where one is needed, or the
+            folder cannot be written.
         ModelError: if CLIP does not fit the checkpoint.
         SessionError: if the folder belongs to other pairs or another recipe.
         FloatingPointError: if the loss is not finite.
     """
     backbone.require("instruct-pix2pix", recipe.kind)
+    pairs.require_change()
     start = begin_brush(backbone, recipe, name=name)
     if not start.header.rows:
         raise InputError("expected at least one learned token, got none: pass --rows 1 or more, or a longer text")
@@ -134,13 +136,7 @@ class _Learning:
         self.check = None if held_out is None else loss_of(held_out)
         judge = clip.name if clip is not None and recipe.direction_weight else ""
         self.held_out: dict[int, float] = {}
-        # The number of steps is left out: a run may be made longer.
-        settings = asdict(recipe) | {
-            "steps": None,
-            "chunk": None,
-            "fingerprint": start.header.fingerprint,
-            "clip": judge,
-        }
+        settings = recipe.settings() | {"fingerprint": start.header.fingerprint, "clip": judge}
         self.settings = json.loads(json.dumps(settings | {"pairs": _mark(pairs), "held out": _mark(held_out)}))
         self._read()
 
@@ -203,12 +199,12 @@ class _Learning:
         if not path.is_file():
             write_json(path, {"settings": self.settings, "held out": {}}, hint=_HINT, error=InputError)
             return
-        stored: dict[str, Any] = read_json(path, hint=f"remove {self.folder} to begin anew")
+        stored: dict[str, Any] = read_json(path, hint=f"{_HINT}, or remove {self.folder} to begin anew")
         differs = [key for key, value in self.settings.items() if stored["settings"].get(key) != value]
         if differs:
             raise SessionError(
-                f"{self.folder} belongs to a run with other settings ({differs[0]}): remove it to begin anew, or "
-                f"{_HINT}"
+                f"{self.folder} belongs to a run with other settings ({differs[0]}): {_HINT}, or remove that run if "
+                "nobody needs it"
             )
         self.held_out = {int(step): loss for step, loss in stored["held out"].items()}
         if losses.is_file():

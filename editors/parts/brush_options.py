@@ -4,9 +4,9 @@ The defaults are the paper's, InstructBrush (arXiv 2403.18660), sections 4 and 6
 a preset.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .grounding_options import GroundingConfig
 from .options import InstructConfig
@@ -107,6 +107,10 @@ class BrushRecipe:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if self.kind == "visii" and (self.learn != "embedding" or self.segments != 1):
             raise ValueError("kind visii learns one embedding: pass learn embedding and segments 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same where a run goes on: all but its length and how much of a step runs at once."""
+        return asdict(self) | {"steps": None, "chunk": None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,10 @@ _NEARLY_EQUAL = 0.9
 """Correlation at which a moved picture shows what the other one does."""
 _SHARE_LEFT = 0.3
 """Of what a picture that lies still lacks of it, the most that a moved one may lack."""
+_LEVEL = 1 / 255
+"""Mean difference below which a pair shows no edit: one level of 8 bits."""
+_ANY_EDIT = 16 / 255
+"""Difference of a single number that is an edit all the same: a small one hardly moves the mean."""
 _LAYOUT = "expected pairs 0_0.png (before) and 0_1.png (after), 1_0.png and 1_1.png, ..."
 
 
@@ -60,6 +64,22 @@ class BrushPairs:
     def part(self, rows: slice) -> "BrushPairs":
         """Some of the pairs."""
         return BrushPairs(names=self.names[rows], before=self.before[rows], after=self.after[rows])
+
+    def require_change(self) -> tuple[str, ...]:
+        """Names of the pairs that show no edit, because their two pictures are equal or as good as equal.
+
+        Raises:
+            InputError: if these are all of them.
+        """
+        differences = (self.after - self.before).abs().flatten(1)
+        equal = (differences.mean(1) < _LEVEL) & (differences.amax(1) < _ANY_EDIT)
+        names = tuple(name for name, same in zip(self.names, equal.tolist(), strict=True) if same)
+        if len(names) == len(self.names):
+            raise InputError(
+                f"no pair shows an edit, the pictures before and after of pair {names[0]!r} are the same: give "
+                "pictures after an edit"
+            )
+        return names
 
 
 def find_pairs(folder: Path) -> tuple[PairFiles, ...]:
@@ -207,7 +227,9 @@ def _require_one_frame(
 
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"expected a folder of pictures, found none at {folder}")
+        if folder.exists():
+            raise InputError(f"expected a folder of pictures, got the file {folder}: name the folder it lies in")
+        raise InputError(f"expected a folder of pictures, found none at {folder}: correct the path")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
 
 

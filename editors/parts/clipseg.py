@@ -90,7 +90,8 @@ class CLIPSegGrounder:
         if len(regions.scores) == 0:
             best = float(probability.max())
             if best <= self.mask_threshold:
-                raise NothingFoundError(phrase, score=best, threshold=self.mask_threshold)
+                flag = "--grounding.mask-threshold"
+                raise NothingFoundError(phrase, score=best, threshold=self.mask_threshold, lower=flag)
             raise OnlySpecksError(phrase, min_area=self.config.min_area)
         return regions
 

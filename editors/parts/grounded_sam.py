@@ -111,7 +111,8 @@ class GroundedSam:
         thresholds = (wanted, *(lower for lower in self.config.retry_thresholds if lower < wanted))
         passed = [threshold for threshold in thresholds if best > threshold]
         if not passed:
-            raise NothingFoundError(phrase, score=best, threshold=min(thresholds))
+            flag = f"--grounding.{'retry-thresholds' if thresholds[1:] else 'box-threshold'}"
+            raise NothingFoundError(phrase, score=best, threshold=min(thresholds), lower=flag)
         keep = scores > passed[0]
         height, width = image.shape[-2:]
         named = (probabilities[keep, : len(ids)] > self.config.text_threshold).tolist()

@@ -43,7 +43,7 @@ class OnlySpecksError(NothingFoundError):
         self.min_area = min_area
         self.args = (
             f"only specks found for {phrase!r}, each under {100 * min_area:.3g} % of the picture: name it differently, "
-            "lower grounding.min-area or give a mask",
+            "lower --grounding.min-area or give a mask",
         )
 
 

@@ -1,6 +1,7 @@
 """`maskedit brush`: from a folder of pairs to an edit, with one line about everything that cannot be learned from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ import torch
 from maskedit.app.brush import BrushCommand, BrushLearnCommand, preview_brush
 from maskedit.app.cli import parse
 from maskedit.configs import PAPER_VISII
-from maskedit.editors import Backbone, BackboneConfig, BrushPairs, load_brush, load_image, read_header, save_image
+from maskedit.editors import (
+    PUBLISHED,
+    Backbone,
+    BackboneConfig,
+    Brush,
+    BrushPairs,
+    load_brush,
+    load_image,
+    read_header,
+    save_image,
+)
 
 Call = Callable[..., Any]
 
@@ -52,7 +63,7 @@ def learn(call: Call, ip2p_folder: Path, tmp_path: Path) -> Call:
 def test_learning_leads_to_an_edit(call: Call, learn: Call, pairs: Path, ip2p_folder: Path, tmp_path: Path) -> None:
     done = learn(pairs, "--shots", 2, "--hold-out", 1, "--init-text", "turn red into blue", "--name", "swap")
     assert done.code == 0, done.err
-    assert "learning from 2 pairs, measured on 1 others" in done.out
+    assert "learning from 2 pairs, measured on 1 other, 3 steps" in done.out
     file, folder = tmp_path / "b.safetensors", tmp_path / "b_learning"
     header = read_header(file)
     assert (header.name, header.pairs, header.initial_text) == ("swap", 2, "turn red into blue")
@@ -67,6 +78,8 @@ def test_learning_leads_to_an_edit(call: Call, learn: Call, pairs: Path, ip2p_fo
     assert shown.code == 0, shown.err
     assert "brush 'swap' of instructbrush" in shown.out and "2 segments of" in shown.out
 
+    applied = next(line for line in done.out.splitlines() if line.startswith("apply it: "))
+    assert applied.endswith(f" --editor instructbrush --brush {file} --model {ip2p_folder}")
     picture = pairs / "train" / "0_0.png"
     usual = ["--model", ip2p_folder, "--device", "cpu", "--steps", 2, "--output", tmp_path / "out"]
     edited = call("edit", picture, "--editor", "instructbrush", "--brush", file, *usual)
@@ -86,7 +99,7 @@ def test_the_same_command_goes_on(learn: Call, pairs: Path, tmp_path: Path) -> N
     assert all(torch.equal(rows, after.tensors[name]) for name, rows in before.tensors.items())
     other = learn(pairs, "--learning-rate", 0.5)
     assert other.code == 2
-    assert "belongs to a run with other settings (learning_rate)" in other.err
+    assert "belongs to a run with other settings (learning_rate): choose another --out" in other.err
 
 
 def test_two_folders_and_no_text(learn: Call, pairs: Path, tmp_path: Path) -> None:
@@ -168,6 +181,7 @@ def test_what_cannot_be_learned_from_is_one_line(learn: Call, pairs: Path, tmp_p
         ([pairs, "--shots", 0], "--shots must be at least 1"),
         ([pairs, "--shots", 3, "--hold-out", 1], "expected at least 4 pairs for --shots and --hold-out, found 3"),
         ([tmp_path / "nowhere"], "found none at"),
+        ([pairs / "train" / "0_0.png"], "0_0.png: name the folder it lies in"),
         ([pairs, "--rows", 0], "at least one learned token"),
         ([pairs, "--batch", 0], "batch must be in"),
     ]
@@ -188,6 +202,77 @@ def test_no_brush_is_shown_as_none(call: Call, tmp_path: Path) -> None:
     done = call("brush", "show", tmp_path / "b.safetensors")
     assert done.code == 2
     assert "there is no such file" in done.err
+    assert "it is a folder" in call("brush", "show", tmp_path).err
+
+
+def test_a_damaged_brush_is_not_shown_as_a_healthy_one(
+    call: Call, brush_file: Path, tmp_path: Path, pictures: tuple[Path, ...], ip2p_folder: Path
+) -> None:
+    content = brush_file.read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(content[:-4] + b"\xff" * 4)
+    assert call("brush", "show", brush_file).code == 0
+    edit = ["edit", pictures[0], "--editor", "instructbrush", "--brush", damaged, "--model", ip2p_folder]
+    for arguments in (["brush", "show", damaged], [*edit, "--device", "cpu", "--output", tmp_path / "out"]):
+        done = call(*arguments)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert "numbers that are not finite" in done.err and "learn it again" in done.err
+
+
+def test_the_command_to_apply_a_brush_finds_its_checkpoint(brush_file: Path, tmp_path: Path) -> None:
+    brush = load_brush(brush_file)
+
+    def applied(model: str, *arguments: str) -> str:
+        command = parse(["brush", "learn", "pairs", "--out", str(tmp_path / "a b.safetensors"), *arguments])
+        assert isinstance(command, BrushLearnCommand)
+        return command._apply_with(Brush(replace(brush.header, model=model), brush.tensors))
+
+    usual = f"maskedit edit PICTURE --editor instructbrush --brush '{tmp_path}/a b.safetensors'"
+    assert applied(PUBLISHED["instruct-pix2pix"]) == usual
+    assert applied("embedded", "--model", "embedded", "--offline") == f"{usual} --model embedded --offline"
+    assert applied("a/b", "--model-dir", "models", "--revision", "v1") == (
+        f"{usual} --model a/b --revision v1 --model-dir models"
+    )
+
+
+def test_pairs_without_an_edit_are_refused_or_named(learn: Call, pairs: Path, tmp_path: Path) -> None:
+    for number in (0, 2):
+        (pairs / "train" / f"{number}_1.png").write_bytes((pairs / "train" / f"{number}_0.png").read_bytes())
+    some = learn(pairs, "--no-preview")
+    assert some.code == 0
+    assert "2 of 3 pairs show no edit, their pictures before and after are the same: 0, 2" in some.err
+    (pairs / "train" / "1_1.png").write_bytes((pairs / "train" / "1_0.png").read_bytes())
+    none = learn(pairs, "--out", tmp_path / "none.safetensors")
+    assert none.code == 2
+    assert "no pair shows an edit, the pictures before and after of pair '0' are the same" in none.err
+    assert not (tmp_path / "none_learning").exists()
+
+
+def test_what_is_in_the_way_is_told_before_anything_is_learned(learn: Call, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    done = learn(pairs, "--out", tmp_path / "folder.safetensors")
+    assert (done.code, done.out) == (2, "")
+    assert "folder.safetensors is a folder: choose another --out" in done.err
+    (tmp_path / "taken_learning").write_text("")
+    done = learn(pairs, "--out", tmp_path / "taken.safetensors")
+    assert (done.code, done.out) == (2, "")
+    assert "taken_learning is a file: choose another --out" in done.err
+
+
+def test_another_kind_is_refused_before_its_caption_is_searched(
+    learn: Call, pairs: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    search = [pairs, "--clip", clip_folder, "--start", "content", "--caption.tokens", 3, "--no-preview"]
+    assert learn(*search, "--caption.steps", 2).code == 0
+    kept = (tmp_path / "b_learning" / "start.json").read_text()
+    kind = ["--kind", "visii", "--learn", "embedding", "--segments", 1]
+    other = learn(*search, *kind, "--caption.steps", 1_000_000, own=False)
+    assert (other.code, other.out) == (2, "")
+    assert "other settings (kind): choose another --out, or remove" in other.err
+    longer = learn(*search, "--caption.steps", 1_000_000)
+    assert longer.code == 2
+    assert "other settings (start): choose another --out, or remove" in longer.err
+    assert (tmp_path / "b_learning" / "start.json").read_text() == kept
 
 
 def test_presets_are_where_flags_start_from() -> None:

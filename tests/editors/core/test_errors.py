@@ -30,6 +30,10 @@ def test_nothing_found_needs_no_score() -> None:
     assert "best score" not in str(NothingFoundError("the hat"))
 
 
+def test_nothing_found_names_the_flag() -> None:
+    assert "lower --x.y or give a mask" in str(NothingFoundError("the hat", lower="--x.y"))
+
+
 def test_missing_extra_says_how_to_install() -> None:
     error = MissingExtraError("groundingdino", purpose="finding objects", install="pip install x")
     assert isinstance(error, ImportError)

@@ -75,6 +75,8 @@ def test_files_that_are_no_brush_are_refused(brush: Brush, tmp_path: Path) -> No
     path = tmp_path / "b.safetensors"
     with pytest.raises(ModelError, match="there is no such file"):
         load_brush(path)
+    with pytest.raises(ModelError, match="it is a folder"):
+        load_brush(tmp_path)
     path.write_bytes(b"PK not a tensor file")
     with pytest.raises(ModelError, match="cannot read a brush"):
         load_brush(path)
@@ -92,6 +94,16 @@ def test_files_that_are_no_brush_are_refused(brush: Brush, tmp_path: Path) -> No
     header = json.dumps({"format": 1, **vars(brush.header), "kind": "magic"})
     save_file({"a": torch.zeros(1)}, path, metadata={"maskedit_brush": header})
     with pytest.raises(ModelError, match="unknown kind"):
+        load_brush(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(brush: Brush, tmp_path: Path, value: float) -> None:
+    name = list(tensor_widths(brush.header))[-1]
+    rows = brush.tensors[name].clone()
+    rows[-1, -1, -1] = value
+    path = Brush(brush.header, {**brush.tensors, name: rows}).save(tmp_path / "b.safetensors")
+    with pytest.raises(ModelError, match=rf"b.safetensors has numbers that are not finite in {name}: .*learn it again"):
         load_brush(path)
 
 

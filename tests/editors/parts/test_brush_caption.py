@@ -60,6 +60,14 @@ def test_neither_start_nor_end_is_a_word(clip: ClipScorer, pictures: Pictures) -
     assert not torch.isin(search.best, special).any()
 
 
+def test_every_word_can_be_printed(clip: ClipScorer, pictures: Pictures) -> None:
+    search, tokenizer = _Search(pictures(1), clip, CONFIG), clip.processor.tokenizer
+    texts = [tokenizer.decode([number]) for number in search._allowed.nonzero()[:, 0].tolist()]
+    assert texts and all(text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text for text in texts)
+    every = tokenizer.batch_decode([[number] for number in range(len(tokenizer))])
+    assert any("\N{REPLACEMENT CHARACTER}" in text for text in every)
+
+
 def test_the_layer_is_itself_again(clip: ClipScorer) -> None:
     layer = clip.network.text_model.get_input_embeddings()
     ids = torch.tensor([[1, 2, 3, 4]])

@@ -121,7 +121,7 @@ def test_learning_stops_when_held_out_pairs_get_no_better(
 
 def test_a_folder_of_another_run_is_refused(backbone: Backbone, pairs: BrushPairs, tmp_path: Path) -> None:
     learn_brush(backbone, pairs, replace(RECIPE, steps=1), name="b", folder=tmp_path)
-    with pytest.raises(SessionError, match=r"other settings \(learning_rate\)"):
+    with pytest.raises(SessionError, match=r"other settings \(learning_rate\): choose another --out"):
         learn_brush(backbone, pairs, replace(RECIPE, learning_rate=1e-2), name="b", folder=tmp_path)
     with pytest.raises(SessionError, match=r"other settings \(pairs\)"):
         learn_brush(backbone, pairs.part(slice(0, 1)), RECIPE, name="b", folder=tmp_path)
@@ -132,6 +132,8 @@ def test_a_folder_of_another_run_is_refused(backbone: Backbone, pairs: BrushPair
 def test_nothing_to_learn_is_refused(backbone: Backbone, pairs: BrushPairs) -> None:
     with pytest.raises(InputError, match="at least one learned token"):
         learn_brush(backbone, pairs, BrushRecipe(rows=0), name="b")
+    with pytest.raises(InputError, match="no pair shows an edit"):
+        learn_brush(backbone, replace(pairs, after=pairs.before), RECIPE, name="b")
 
 
 def test_no_gradient_changes_nothing(backbone: Backbone, pairs: BrushPairs) -> None:

@@ -73,3 +73,9 @@ def test_edits_take_their_settings_from_the_brush() -> None:
 def test_a_watch_out_of_range_is_refused(values: dict[str, int], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         WatchConfig(**values)
+
+
+def test_a_run_that_goes_on_may_be_longer_and_nothing_else() -> None:
+    settings = BrushRecipe().settings()
+    assert BrushRecipe(steps=7, chunk=1).settings() == settings
+    assert BrushRecipe(seed=1).settings() != settings

@@ -41,6 +41,8 @@ def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
         find_pairs(tmp_path / "none")
     with pytest.raises(InputError, match="no pairs in"):
         find_pairs(tmp_path)
+    with pytest.raises(InputError, match=r"got the file .*0.png: name the folder"):
+        find_pairs(draw(tmp_path / "deep" / "0.png"))
     draw(tmp_path / "3_0.png")
     with pytest.raises(InputError, match=r"pair '3' .* has no picture after"):
         find_pairs(tmp_path)
@@ -73,6 +75,20 @@ def test_unequal_pairs_are_refused_by_name(tmp_path: Path) -> None:
     draw(tmp_path / "1_1.png", 16, 24)
     with pytest.raises(InputError, match="pair '1' of 24x16 pixels has another shape than '0'"):
         read_pairs(find_pairs(tmp_path), size=16, multiple=4)
+
+
+def test_pairs_that_show_no_edit_are_named() -> None:
+    """Equal pictures, hardly another tone, a small edit, and a large one."""
+    before = detailed(32, 32).repeat(4, 1, 1, 1)
+    after = before.clone()
+    after[1] += 0.5 / 255
+    after[2, :, 3:5, 3:5] = 1 - after[2, :, 3:5, 3:5].round()
+    after[3] = after[3] ** 2
+    assert (after[2] - before[2]).abs().mean() < 1 / 255
+    pairs = BrushPairs(names=("a", "b", "c", "d"), before=before, after=after)
+    assert pairs.require_change() == ("a", "b")
+    with pytest.raises(InputError, match=r"no pair shows an edit, .* of pair 'a' are the same"):
+        pairs.part(slice(0, 2)).require_change()
 
 
 def test_no_pairs_are_refused() -> None:

@@ -89,6 +89,7 @@ def test_nothing_found_is_an_error_with_the_best_score(load: Callable, pictures:
     with pytest.raises(NothingFoundError) as caught:
         load(mask_threshold=0.99).ground(image, PHRASES)
     assert (caught.value.phrase, caught.value.threshold) == (PHRASES[0], 0.99)
+    assert "lower --grounding.mask-threshold or" in str(caught.value)
     assert caught.value.score == pytest.approx(float(load().probabilities(image, PHRASES)[0][0].max()))
 
 
@@ -143,7 +144,9 @@ def test_specks_do_not_count_as_found(load: Callable, pictures: Make) -> None:
     assert 0 < kept.sum() < len(kept)
     assert torch.equal(large.boxes, every.boxes[kept])
     assert large.mask.sum() == sizes[kept].sum()
-    with pytest.raises(NothingFoundError, match=r"only specks found for 'left cube', each under 99 % .*min-area"):
+    with pytest.raises(
+        NothingFoundError, match=r"only specks found for 'left cube', each under 99 % .*lower --grounding.min-area"
+    ):
         load(min_area=0.99).ground(image, PHRASES[:1])
 
 

@@ -107,6 +107,7 @@ def test_nothing_found_is_an_error_with_the_best_score(load: Callable, pictures:
     assert caught.value.phrase == PHRASES[0]
     assert caught.value.score == pytest.approx(best)
     assert caught.value.threshold == pytest.approx(0.9999998)
+    assert "lower --grounding.retry-thresholds or" in str(caught.value)
 
 
 def test_a_box_in_which_sam_finds_nothing_is_an_error(load: Callable, pictures: Make) -> None:
