@@ -103,12 +103,14 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def _load(module_name: str, name: str, argv: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """The class of a command and, if a preset is asked for, where its flags start from."""
+    """The class of a command and, if a preset or a stage is asked for, where its flags start from."""
     elsewhere, _, name = name.rpartition(".")
     module = import_module(f".{elsewhere or module_name}", __package__)
-    kind, preset = getattr(module, name), _value_of("--preset", argv)
+    kind, preset, stage = getattr(module, name), _value_of("--preset", argv), _value_of("--stage", argv)
     if preset is not None and hasattr(kind, "from_preset"):
         return kind, {"default": kind.from_preset(preset)}
+    if stage is not None and hasattr(kind, "from_stage"):
+        return kind, {"default": kind.from_stage(stage)}
     return kind, {}
 
 

@@ -28,7 +28,10 @@ from ..editors import (
     SmartEditRecipe,
     SmartEditRun,
     SmartEditStage,
+    ToolModel,
     fingerprint_checkpoint,
+    fingerprint_mllm,
+    fingerprint_tool,
     load_preset,
     locate_checkpoint,
 )
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
     from ..editors import AcceleratedTeam, Backbone, SmartEditModel, SmartEditProgress
 
 T = TypeVar("T", bound="SmartEditTrainCommand")
-_CHECKPOINT = "checkpoint"
+_CHECKPOINT, _SKIPPED = "checkpoint", "skipped.txt"
+_STAGES: dict[str, SmartEditStage] = {"1": "1", "2": "2b", "2a": "2a", "2b": "2b"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +55,9 @@ class SmartEditTrainCommand:
     smartedit ...`, or `torchrun --nproc_per_node 8 -m maskedit.app train smartedit ...`; the words are the same.
     """
 
-    stage: SmartEditStage = "2b"
-    """`1` = QFormer and new tokens, on captions; `2a` = the UNet and LoRA too, on edits and talks; `2b` = BIM too."""
+    stage: Literal["1", "2", "2a", "2b"] = "2b"
+    """`1` = QFormer and new tokens, on captions; `2a` = the UNet and LoRA too, on edits and talks; `2b`, or `2` = BIM
+    too. The recipe's defaults are what is published for the stage."""
     data: dict[str, Path] = field(default_factory=dict[str, Path])
     """Sets by name, each with its folder: `--data magicbrush FOLDER llava FOLDER`. Known are cc12m (captions, for stage
     1), instructpix2pix, magicbrush, cocostuff, refcoco, grefcoco, reasonseg, llava and synthetic."""
@@ -72,7 +77,7 @@ class SmartEditTrainCommand:
     minutes: float | None = None
     """Stop (and save) after this long; None = train to the end."""
     device: str = "auto"
-    """`auto` = the device the launcher gives, CUDA where there is one; `cpu`."""
+    """`auto` = the device the launcher gives, CUDA where there is one; `cuda` = the same, but never the CPU; `cpu`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What is computed in; learned weights are float32 either way. `auto` = bfloat16 on CUDA, float32 elsewhere."""
     mllm_device: str | None = None
@@ -102,6 +107,13 @@ class SmartEditTrainCommand:
         preset = SMARTEDIT_PRESETS[name]
         return cls(preset=name, **{each.name: getattr(preset, each.name) for each in fields(preset)})
 
+    @classmethod
+    def from_stage(cls: type[T], stage: str) -> T:
+        """A command whose recipe is the published one of a stage; the plain one where there is no such stage."""
+        published = {preset.stage: preset.recipe for preset in SMARTEDIT_PRESETS.values()}
+        own = _STAGES.get(stage)
+        return cls() if own is None else cls(stage=own, recipe=published[own])
+
     def run(self) -> None:
         """Train and say where it stands."""
         self._check()
@@ -111,12 +123,16 @@ class SmartEditTrainCommand:
 
         from ..editors import AcceleratedTeam
 
-        on_cpu = self.device == "cpu" or not torch.accelerator.is_available()
-        usual = "float32" if on_cpu else "bfloat16"
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        known = ["auto", "cpu"] if found is None else ["auto", "cpu", found.type]
+        if self.device not in known:
+            names = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise InputError(f"expected --device {names}, got {self.device!r}: the launcher chooses devices")
+        usual = "float32" if found is None or self.device == "cpu" else "bfloat16"
         precision = usual if self.precision == "auto" else self.precision
         team = AcceleratedTeam(precision=precision, cpu=self.device == "cpu")
         try:
-            self._train(team, sources)
+            self._train(team, sources, precision)
         except FloatingPointError as error:
             raise ModelError(f"training failed: {error}") from error
         finally:
@@ -130,11 +146,16 @@ class SmartEditTrainCommand:
             )
         if self.minutes is not None and self.minutes <= 0:
             raise InputError(f"--minutes must be above 0, got {self.minutes:g}")
-        if self.device not in ("auto", "cpu"):
-            raise InputError(f"expected --device auto or cpu, got {self.device!r}: the launcher chooses devices")
+        wanted = self._stage if self.preset is None else SMARTEDIT_PRESETS[self.preset].stage
+        if wanted != self._stage:
+            raise InputError(f"--preset {self.preset} is of stage {wanted}, got --stage {self.stage}: leave out one")
         if self.start_from is not None and not (self.start_from / "smartedit" / "config.json").is_file():
             raise InputError(f"expected a SmartEdit checkpoint at {self.start_from}, found none: correct --start-from")
         check_output(self.folder, flag="--folder")
+
+    @property
+    def _stage(self) -> SmartEditStage:
+        return _STAGES[self.stage]
 
     def _open(self) -> dict[str, SampleSource]:
         """The sets, each with a share.
@@ -144,21 +165,21 @@ class SmartEditTrainCommand:
         """
         if not self.data:
             raise InputError("expected at least one set to learn from, got none: pass --data NAME FOLDER")
-        wrong = [name for name in self.data if (name == "cc12m") != (self.stage == "1")]
+        wrong = [name for name in self.data if (name == "cc12m") != (self._stage == "1")]
         if wrong:
-            wanted = "captions (cc12m)" if self.stage == "1" else "edits and talks, no captions"
+            wanted = "captions (cc12m)" if self._stage == "1" else "edits and talks, no captions"
             raise InputError(f"stage {self.stage} learns from {wanted}, got {wrong[0]}: leave it out of --data")
         unknown = sorted(set(self.shares) - set(self.data))
         if unknown:
             raise InputError(f"--shares names {unknown[0]!r}, which --data does not have: pass its folder, too")
         return open_sources(self.data)
 
-    def _train(self, team: "AcceleratedTeam", sources: dict[str, SampleSource]) -> None:
+    def _train(self, team: "AcceleratedTeam", sources: dict[str, SampleSource], precision: str) -> None:
         from ..editors import learn_smartedit
 
         shares = self.shares or published_shares(sources)
         try:
-            mixture = Mixture(sources, shares, seed=self.recipe.seed)
+            mixture = Mixture(sources, shares, seed=self.recipe.seed, strict=self.run_settings.strict)
         except ValueError as error:
             raise InputError(f"--shares cannot be drawn from: {error}") from error
 
@@ -174,7 +195,7 @@ class SmartEditTrainCommand:
             )
 
         length = "to the end" if self.minutes is None else f"for {format_seconds(60 * self.minutes)}"
-        say(f"training stage {self.stage} {length} on {team.count} x {team.device.type} in {self.folder}")
+        say(f"training stage {self._stage} {length} on {team.count} x {team.device.type} in {self.folder}")
         say(describe_shares(sources) if not self.shares else f"drawn from: {shares}")
         model, backbone, base = self._load(str(team.device))
         step = learn_smartedit(
@@ -182,20 +203,22 @@ class SmartEditTrainCommand:
             backbone,
             mixture,
             self.recipe,
-            stage=self.stage,
+            stage=self._stage,
             folder=self.folder,
             base=base,
             run=self.run_settings,
             team=team,
-            identity=self._identity(sources, shares),
+            identity=self._identity(sources, precision),
             max_seconds=math.inf if self.minutes is None else 60 * self.minutes,
             report=report,
         )
         if step < self.recipe.steps:
-            command = f"maskedit {shlex.join(sys.argv[1:])}"
+            command = f"{_launched(team.count)} {shlex.join(sys.argv[1:])}"
             say(f"not finished (step {step} of {self.recipe.steps}); go on with:\n  {command}")
         else:
             say(f"finished: {self.folder / _CHECKPOINT}")
+        if (self.folder / _SKIPPED).is_file():
+            say(f"some samples could not be read, others took their places: {self.folder / _SKIPPED}")
 
     @property
     def _base_config(self) -> BackboneConfig:
@@ -226,7 +249,8 @@ class SmartEditTrainCommand:
             model = load_smartedit(self.start_from, config, mllm_device=place, quantize=bits)
         else:
             # What begins at random is the same in every process and in every run.
-            with torch.random.fork_rng():
+            places = {torch.device(each) for each in (device, place) if each is not None}
+            with torch.random.fork_rng(devices=[each for each in places if each.type != "cpu"]):
                 torch.manual_seed(self.recipe.seed)
                 lora = LoraOptions(rank=self.lora_rank, alpha=self.lora_alpha)
                 model = begin_smartedit(
@@ -243,12 +267,33 @@ class SmartEditTrainCommand:
             return location
         return os.path.relpath(location.resolve(), (self.folder / _CHECKPOINT).resolve())
 
-    def _identity(self, sources: dict[str, SampleSource], shares: dict[str, float]) -> str:
-        """Of data and starting weights: what tells this run from others beside its recipe."""
+    def _identity(self, sources: dict[str, SampleSource], precision: str) -> str:
+        """Of data and starting weights: what tells this run from others beside its recipe.
+
+        How many samples a set has is left out, so that a run may go on when some of them turn out to be damaged.
+        """
         if self.start_from is None:
-            start = [self.mllm, asdict(self.architecture), self.lora_rank, self.lora_alpha]
+            mllm = ToolModel(role="chat model", model=self.mllm or "")
+            start = [
+                fingerprint_tool(mllm, model_dir=self.model_dir),
+                asdict(self.architecture),
+                self.lora_rank,
+                self.lora_alpha,
+            ]
         else:
-            start = fingerprint_checkpoint(BackboneConfig(model=str(self.start_from)), "smartedit")
+            config = BackboneConfig(model=str(self.start_from), model_dir=self.model_dir, offline=self.offline)
+            start = [fingerprint_checkpoint(config, "smartedit"), fingerprint_mllm(config)]
         base = fingerprint_checkpoint(self._base_config, self._base_kind)
-        sizes = {name: len(source) for name, source in sources.items()}
-        return json.dumps([start, base, sizes, shares], sort_keys=True)
+        shares = self.shares or "published"
+        return json.dumps([start, base, sorted(sources), shares, precision, self.quantize], sort_keys=True)
+
+
+def _launched(processes: int) -> str:
+    """How the program was started: by itself, or by the launcher of several processes."""
+    if processes == 1:
+        return "maskedit"
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return f"accelerate launch --num_processes {processes} -m maskedit.app"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    nodes = f"--nnodes {processes // here} " if here < processes else ""
+    return f"torchrun {nodes}--nproc_per_node {here} -m maskedit.app"

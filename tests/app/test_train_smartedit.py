@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from maskedit.app.cli import parse
+from maskedit.app.train_smartedit import _launched
 from maskedit.editors import save_image
 
 SIZES = [
@@ -112,7 +115,11 @@ def test_every_stage_starts_from_the_one_before(
         (["--stage", "2a", "--mllm", "a", "--start-from", "b"], "pass --mllm or --start-from"),
         (["--stage", "1", "--mllm", "a"], "stage 1 learns from captions (cc12m), got magicbrush"),
         (["--stage", "2a", "--mllm", "a", "--minutes", "0"], "--minutes must be above 0"),
-        (["--stage", "2a", "--mllm", "a", "--device", "tpu"], "expected --device auto or cpu, got 'tpu'"),
+        (["--stage", "2a", "--mllm", "a", "--device", "tpu"], "or cpu, got 'tpu'"),
+        (
+            ["--stage", "2", "--mllm", "a", "--preset", "paper-smartedit-stage1"],
+            "--preset paper-smartedit-stage1 is of stage 1, got --stage 2: leave out one",
+        ),
         (["--stage", "2a", "--start-from", "nowhere"], "expected a SmartEdit checkpoint at nowhere, found none"),
         (
             ["--stage", "2a", "--mllm", "a", "--shares", "coco", "1"],
@@ -129,6 +136,65 @@ def test_what_cannot_be_trained_is_refused_at_once(
     assert done.code == 2
     assert expected in done.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "stage", "steps", "rate"),
+    [
+        ([], "2b", 15_000, 1e-5),
+        (["--stage", "2"], "2b", 15_000, 1e-5),
+        (["--stage=2a"], "2a", 5000, 1e-5),
+        (["--stage", "1"], "1", 150_000, 2e-4),
+        (["--preset", "paper-smartedit-stage1", "--stage", "1"], "1", 150_000, 2e-4),
+    ],
+)
+def test_the_recipe_is_that_of_the_stage(words: list[str], stage: str, steps: int, rate: float) -> None:
+    command = parse(["train", "smartedit", *words, "--recipe.batch", "6"])
+    assert (command._stage, command.recipe.steps, command.recipe.learning_rate) == (stage, steps, rate)
+    assert command.recipe.batch == 6
+
+
+@pytest.mark.parametrize(
+    ("processes", "variables", "expected"),
+    [
+        (1, {}, "maskedit"),
+        (8, {"LOCAL_WORLD_SIZE": "8"}, "torchrun --nproc_per_node 8 -m maskedit.app"),
+        (8, {"LOCAL_WORLD_SIZE": "4"}, "torchrun --nnodes 2 --nproc_per_node 4 -m maskedit.app"),
+        (8, {"ACCELERATE_MIXED_PRECISION": "no"}, "accelerate launch --num_processes 8 -m maskedit.app"),
+    ],
+)
+def test_the_command_to_go_on_names_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, processes: int, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert _launched(processes) == expected
+
+
+def test_a_run_is_told_from_others_by_its_language_model_and_not_by_the_length_of_its_sets(
+    data: Path, smartedit_checkpoint: Path, ip2p_folder: Path, tmp_path: Path
+) -> None:
+    mllm = tmp_path / "mllm"
+    shutil.copytree(smartedit_checkpoint / "mllm", mllm)
+    words = ["--stage", "1", "--mllm", mllm, "--base", ip2p_folder]
+    shorter = tmp_path / "cc12m.tsv"
+    shorter.write_text("http://example.com/1.jpg\ta café at night\n")
+
+    def identity(*more: str, precision: str = "float32", captions: Path = data / "cc12m.tsv") -> str:
+        command = parse(["train", "smartedit", *map(str, words), "--data", "cc12m", str(captions), *more])
+        return command._identity(command._open(), precision)
+
+    usual = identity()
+    assert identity(captions=shorter) == usual
+    assert len({usual, identity(precision="bfloat16"), identity("--quantize", "4bit")}) == 3
+    weights = mllm / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 255
+    content[len(content) // 2] ^= 255
+    weights.write_bytes(content)
+    assert identity() != usual
 
 
 def test_presets_are_where_flags_start_from(call: Callable[..., Any]) -> None:
