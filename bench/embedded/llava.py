@@ -31,16 +31,19 @@ from transformers import (
 
 from ...editors import PRESET_FILE, OptimizeConfig, OptimizeProgress, optimize
 from ..blocks import Question, draw_question, question_vocabulary
+from ..blocks.questions import QUESTION_SHARES, QuestionFamily
 from .captions import caption_vocabulary
 from .clip import installed_part
 from .fingerprints import fingerprint_settings, fingerprint_weights, identity_for
-from .talk import Album, TalkRecipe, load_album, render_album
+from .talk import Album, TalkRecipe, album_of, join_albums, load_album, make_mirrors, render_album
 from .tokenizer import build_tokenizer
+from .views import make_views
 
 USER, ASSISTANT, DONE = "user", "assistant", "done"
 """The words of the chat, those of the plain style."""
 _MEAN, _STD = 0.5, 0.25
 _SAVE_EVERY = 100
+_VALIDATION_VIEWS, _VALIDATION_MIRRORS = 60, 20
 _MOST_GAP = 3
 _IGNORED = -100
 
@@ -266,6 +269,23 @@ def measure_answers(
     ]
 
 
+def measure_llava(trained: TrainedLlava, recipe: LlavaRecipe) -> dict[QuestionFamily, float]:
+    """Share of the questions about pictures of the validation split that are answered word for word, by family."""
+    device = trained.model.device
+    views = make_views(recipe.talk.views, "validation", range(_VALIDATION_VIEWS), device=device)
+    mirrors = make_mirrors(recipe.talk, "validation", range(_VALIDATION_MIRRORS), device=device)
+    album, rng = join_albums([album_of(views), mirrors]), np.random.default_rng(0)
+    right: dict[QuestionFamily, list[bool]] = {family: [] for family in QUESTION_SHARES}
+    for picture in range(len(album)):
+        drawn = [draw_question(rng, album.seen(picture)) for _ in range(recipe.questions)]
+        asked = [question for question in drawn if question is not None]
+        pixels = album.pictures[picture : picture + 1].float() / 255
+        (answers,) = measure_answers(trained.model, trained.tokenizer, pixels, [asked])
+        for question, answer in zip(asked, answers, strict=True):
+            right[question.family].append(answer)
+    return {family: sum(answers) / len(answers) for family, answers in right.items() if answers}
+
+
 def train_llava(
     recipe: LlavaRecipe,
     folder: Path,
@@ -275,6 +295,8 @@ def train_llava(
     report: Callable[[str], None] = print,
 ) -> TrainedLlava | None:
     """Train (or resume) LLaVA on pictures that are rendered into `folder` first; its averaged weights.
+
+    What it knows is reported when the last step has been taken.
 
     Args:
         recipe: what to train.
@@ -292,16 +314,15 @@ def train_llava(
     end = time.monotonic() + max_seconds
     if not render_album(recipe.talk, folder, report, device, deadline=end):
         return None
-    tokenizer = build_tokenizer(talk_vocabulary(), length=recipe.length)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.optimize.seed)
-        model = build_llava(recipe, tokenizer).to(device)  # pyright: ignore[reportArgumentType]
+    model, tokenizer = _begin(recipe, device)
     album = load_album(recipe.talk, folder)
+    taken: list[int] = []
 
     def loss_fn(step: int, generator: torch.Generator) -> Tensor:
         return talk_loss(model, tokenizer, draw_talks(recipe, album, tokenizer, generator, device))
 
     def show(progress: OptimizeProgress) -> None:
+        taken.append(progress.step)
         report(f"llava {progress.step}/{progress.steps} loss {progress.loss:.4f} ({progress.seconds:.0f} s)")
 
     state = folder / "llava.state"
@@ -317,7 +338,18 @@ def train_llava(
         report=show,
     )
     model.load_state_dict({**model.state_dict(), **average})
-    return TrainedLlava(model=model.eval(), tokenizer=tokenizer, step=step)
+    trained = TrainedLlava(model=model.eval(), tokenizer=tokenizer, step=step)
+    if recipe.optimize.steps in taken:
+        for family, share in measure_llava(trained, recipe).items():
+            report(f"llava answers {share:.0%} of the validation questions of the family {family}")
+    return trained
+
+
+def _begin(recipe: LlavaRecipe, device: torch.device | str) -> tuple[LlavaForConditionalGeneration, CLIPTokenizer]:
+    tokenizer = build_tokenizer(talk_vocabulary(), length=recipe.length)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.optimize.seed)
+        return build_llava(recipe, tokenizer).to(device), tokenizer  # pyright: ignore[reportArgumentType]
 
 
 def export_llava(trained: TrainedLlava, folder: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...editors import SessionError, write_tensors
 from ..blocks import OrbitCamera, Scene, Seen, Split, look_at, render, sample_camera, sample_scene, split_seed
 from . import DISK_HINT
-from .views import ViewsRecipe, load_views, render_views
+from .views import Views, ViewsRecipe, load_views, render_views
 
 _FIRST_MIRROR = 60_000_000
 """Far from the scenes of the training pairs, which count from 0, and from those of the views."""
@@ -92,14 +92,7 @@ def load_album(recipe: TalkRecipe, folder: Path) -> Album:
     Raises:
         SessionError: if some are missing, or were rendered by another recipe.
     """
-    views = load_views(recipe.views, folder)
-    plain = Album(
-        pictures=views.pictures,
-        index=views.index,
-        reflection=torch.full_like(views.index, -1),
-        scenes=tuple(zip(views.scenes, views.cameras, strict=True)),
-    )
-    albums = [plain]
+    albums = [album_of(load_views(recipe.views, folder))]
     for shard in range(recipe.mirror_shards):
         path = _path(folder, shard)
         if not path.exists():
@@ -137,6 +130,16 @@ def make_mirrors(recipe: TalkRecipe, split: Split, indices: Sequence[int], *, de
             )
         )
     return join_albums(albums)
+
+
+def album_of(views: Views) -> Album:
+    """Pictures without a mirror."""
+    return Album(
+        pictures=views.pictures,
+        index=views.index,
+        reflection=torch.full_like(views.index, -1),
+        scenes=tuple(zip(views.scenes, views.cameras, strict=True)),
+    )
 
 
 def join_albums(albums: Sequence[Album]) -> Album:

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessor, LlavaForConditionalGeneration
 
 from maskedit.bench.blocks import Question
+from maskedit.bench.blocks.questions import QUESTION_SHARES
 from maskedit.bench.embedded.llava import (
     ASSISTANT,
     USER,
@@ -142,7 +143,12 @@ def test_training_is_cut_and_resumed_to_the_same_bits(tmp_path: Path):
     assert render_album(RECIPE.talk, tmp_path, lambda _: None, "cpu")
     cut = train_llava(RECIPE, tmp_path, device="cpu", max_seconds=1e-3, report=lambda _: None)
     assert cut is not None and cut.step < 2
-    ended = train_llava(RECIPE, tmp_path, device="cpu", report=lambda _: None)
+    lines: list[str] = []
+    ended = train_llava(RECIPE, tmp_path, device="cpu", report=lines.append)
+    assert {line.split()[-1] for line in lines if "validation" in line} == set(QUESTION_SHARES)
+    lines.clear()
+    assert train_llava(RECIPE, tmp_path, device="cpu", max_seconds=0.0, report=lines.append) is not None
+    assert lines == []
     (tmp_path / "llava.state").unlink()
     whole = train_llava(RECIPE, tmp_path, device="cpu", report=lambda _: None)
     assert ended is not None and whole is not None and ended.step == whole.step == 2
