@@ -209,7 +209,15 @@ class _Learning:
         if self._is_first:
             now = {name: value.detach().clone() for name, value in self.parameters.items()} if self._averages else {}
             _fill(self.parameters, average if self._averages else {})
-            save_smartedit(self.model, self.backbone.unet, self.folder / CHECKPOINT_FOLDER, base=base, preset=preset)
+            learned = any(name.startswith("unet.") for name in self.parameters)
+            save_smartedit(
+                self.model,
+                self.backbone.unet,
+                self.folder / CHECKPOINT_FOLDER,
+                base=base,
+                preset=preset,
+                size=self.recipe.size // self.backbone.vae_scale_factor if learned else None,
+            )
             _fill(self.parameters, now)
         if self.team is not None:
             self.team.wait()

@@ -159,6 +159,8 @@ def test_a_run_writes_a_log_and_a_checkpoint_that_loads(start: Path, unbroken: P
     before = load_smartedit(start, config)
     after, backbone = load_smartedit(unbroken / "checkpoint", config), Backbone.load(config, "smartedit")
     assert backbone.preset.base
+    # It is run at the size it learned at, which is not that of the UNet it began with.
+    assert backbone.native_size == SIZE != Backbone.load(replace(config, model=str(start)), "smartedit").native_size
     changed = {
         name
         for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True)
