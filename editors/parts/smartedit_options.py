@@ -21,8 +21,8 @@ class SmartEditConfig(InstructConfig):
     """Leave what the language model saw of the picture out of the branches without a text. Published: it stays in all
     branches, so that guidance cannot strengthen it."""
     mllm_device: str | None = None
-    """Device of the language model, such as `cuda:1` or `cpu`; None = that of the UNet. It runs in bfloat16 on a GPU and
-    in float32 on a CPU: there, one of 7 billion weights needs 28 GB."""
+    """Device of the language model, such as `cuda:1` or `cpu`; None = that of the UNet. It runs in bfloat16 on a GPU
+    and in float32 on a CPU: there, one of 7 billion weights needs 28 GB."""
     quantize: Quantize | None = None
     """Load the language model with `8bit` or `4bit` weights, for less memory; None = with the checkpoint's."""
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
