@@ -7,6 +7,7 @@ once, however many edits use it.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -349,7 +350,8 @@ class Backbone:
         if conditioning.channels is not None:
             repeated = torch.cat([repeated, conditioning.channels], 1)
         times = timestep.expand(len(latents)).repeat(count)
-        with add_input_features(self.unet, conditioning.features):
+        features = conditioning.features
+        with nullcontext() if features is None else add_input_features(self.unet, features):
             predicted = self.unet(repeated, times, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
         return dict(zip(conditioning.branches, predicted.chunk(count), strict=True))
 

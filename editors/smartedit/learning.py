@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -172,26 +172,27 @@ class _Learning:
             self.team.share([*self.parameters.values(), *(each for part in parts for each in part.buffers())])
         every = self.run.export_every or self.recipe.steps
         average: Mapping[str, Tensor] = {}
-        while True:
-            target = min(self.recipe.steps, (step // every + 1) * every)
-            step, average = optimize(
-                self.parameters,
-                self.loss,
-                _Slice(**asdict(self.recipe.optimize) | {"steps": target}, whole=self.recipe.optimize),
-                state_path=state,
-                identity=self.identity,
-                save_every=self.run.save_every,
-                max_seconds=max_seconds - (time.monotonic() - start),
-                report=watch,
-                report_every=self.run.report_every,
-                team=self.team,
-            )
-            is_over = step < target or step >= self.recipe.steps
-            if step % every == 0 or step >= self.recipe.steps:
-                self._export(average, base, preset)
-            if is_over:
-                break
-        watch.close()
+        # What looks at the memory must end with the run, however that ends.
+        with closing(watch):
+            while True:
+                target = min(self.recipe.steps, (step // every + 1) * every)
+                step, average = optimize(
+                    self.parameters,
+                    self.loss,
+                    _Slice(**asdict(self.recipe.optimize) | {"steps": target}, whole=self.recipe.optimize),
+                    state_path=state,
+                    identity=self.identity,
+                    save_every=self.run.save_every,
+                    max_seconds=max_seconds - (time.monotonic() - start),
+                    report=watch,
+                    report_every=self.run.report_every,
+                    team=self.team,
+                )
+                is_over = step < target or step >= self.recipe.steps
+                if step % every == 0 or step >= self.recipe.steps:
+                    self._export(average, base, preset)
+                if is_over:
+                    break
         if self._averages:
             _fill(self.parameters, average)
         return step
